@@ -1,0 +1,47 @@
+# Build and test the RollingQ book. `make` alone lists what it can do.
+SHELL  := /bin/bash
+VENV   ?= .venv
+PYTHON ?= python3
+BIN     = $(VENV)/bin
+STAMP   = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv book test notebooks bench reproduce clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## create .venv with the exact versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed: '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true). Try: make PYTHON=python3.11 venv"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,test]'
+	@touch $@
+
+book: $(STAMP) ## build the book into _build/html (warnings are errors)
+	@rm -rf _build/html _build/.doctrees
+	$(BIN)/jupyter-book build . --builder html -n -W --keep-going --all
+	@echo "Open $(CURDIR)/_build/html/index.html"
+
+test: $(STAMP) ## lint, then unit, notebook, book and browser tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest tests notebooks -n 2 --dist loadfile \
+	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
+	  --nbval-cell-timeout 300
+
+notebooks: $(STAMP) ## run every chapter again from its .py (ONLY=05 for one)
+	$(BIN)/python scripts/build_notebooks.py $(ONLY)
+
+bench: $(STAMP) ## measure speed and memory
+	$(BIN)/python -m benchmarks
+
+reproduce: $(STAMP) ## compute the records in results/ again
+	$(BIN)/python -m rollingq_core reproduce
+
+clean: ## remove what the other targets built, but not the environment
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis dist
