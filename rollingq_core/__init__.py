@@ -1,0 +1,27 @@
+"""RollingQ: keep a multimodal Transformer from ignoring one of its inputs."""
+
+from rollingq_core.air import attention_imbalance_rate
+from rollingq_core.fusion.attention import AttentionFusion, FusionOutput
+from rollingq_core.rolling import RollingQ, RotationEvent
+from rollingq_core.rotation import (
+    QueryRotation,
+    anchor_weight,
+    minimal_rotation,
+    rebalance_anchor,
+    svd_rotation,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AttentionFusion",
+    "FusionOutput",
+    "QueryRotation",
+    "RollingQ",
+    "RotationEvent",
+    "anchor_weight",
+    "attention_imbalance_rate",
+    "minimal_rotation",
+    "rebalance_anchor",
+    "svd_rotation",
+]

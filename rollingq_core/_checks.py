@@ -1,0 +1,106 @@
+"""Argument checks whose messages name the argument, what came and what is expected."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def require_tensor(name: str, value: object, axes: Sequence[str], like: Tensor | None = None):
+    """Return ``value`` when it is a finite, non-empty float tensor with these axes.
+
+    Parameters
+    ----------
+    name
+        The argument's name, for the message.
+    value
+        What the caller passed.
+    axes
+        One word an axis, for example ``("B", "d")``.
+    like
+        A checked tensor whose trailing sizes ``value`` must share.
+
+    Raises
+    ------
+    ValueError
+        Not a float tensor, wrong rank or size, an empty axis, or a value that is not finite.
+    """
+    expected = f"a float tensor of shape [{', '.join(axes)}]"
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: got {type(value).__name__}, expected {expected}")
+    if not value.is_floating_point():
+        raise ValueError(f"{name}: got dtype {value.dtype}, expected {expected}")
+    if value.dim() != len(axes) or value.numel() == 0:
+        raise ValueError(f"{name}: got shape {list(value.shape)}, expected {expected}, not empty")
+    if like is not None and value.shape != like.shape[-value.dim() :]:
+        raise ValueError(
+            f"{name}: got shape {list(value.shape)}, "
+            f"expected {list(like.shape[-value.dim() :])} to match"
+        )
+    require_finite(name, value)
+    return value
+
+
+def require_direction(name: str, value: object, axes: Sequence[str], like: Tensor | None = None):
+    """As :func:`require_tensor`, and each row must have a norm above 0."""
+    require_tensor(name, value, axes, like)
+    zero = (value == 0).all(dim=-1)
+    if zero.any():
+        raise ValueError(
+            f"{name}: got {int(zero.sum())} rows of zero norm, expected rows that have a direction"
+        )
+    return value
+
+
+def require_finite(name: str, value: Tensor) -> None:
+    """Raise ``ValueError`` when ``value`` holds a NaN or an infinity."""
+    finite = torch.isfinite(value)
+    if not finite.all():
+        raise ValueError(
+            f"{name}: got {int((~finite).sum())} non-finite values, expected finite numbers only"
+        )
+
+
+def require_number(
+    name: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf
+) -> float:
+    """Return ``value`` as a float when it is a finite number inside the range."""
+    number = float(value)
+    if not math.isfinite(number) or number <= above or number < at_least:
+        bound = f"above {above:g}" if above > at_least else f"of at least {at_least:g}"
+        raise ValueError(f"{name}: got {value}, expected a finite number {bound}")
+    return number
+
+
+def require_tokens(
+    tokens: Sequence[Tensor], masks: Sequence[Tensor | None] | None, dim: int
+) -> Tensor:
+    """Check the shapes of a fusion layer's input, and return its padding, ``[B, sum L]`` bool."""
+    if isinstance(tokens, Tensor) or len(tokens) < 2:
+        raise ValueError(
+            f"tokens: got {type(tokens).__name__}, expected a sequence of 2 or more modalities"
+        )
+    masks = [None] * len(tokens) if masks is None else list(masks)
+    if len(masks) != len(tokens):
+        raise ValueError(f"key_padding_masks: got {len(masks)}, expected {len(tokens)} or None")
+    columns = []
+    for index, (z, mask) in enumerate(zip(tokens, masks, strict=True)):
+        shape = list(z.shape)
+        if len(shape) != 3 or 0 in shape or shape[::2] != [tokens[0].shape[0], dim]:
+            raise ValueError(
+                f"tokens[{index}]: got shape {shape}, expected [B, L, {dim}] "
+                "with the same B for all modalities, not empty"
+            )
+        if mask is None:
+            mask = z.new_zeros(z.shape[:2], dtype=torch.bool)
+        if mask.dtype != torch.bool or mask.shape != z.shape[:2]:
+            raise ValueError(
+                f"key_padding_masks[{index}]: got {mask.dtype} of shape {list(mask.shape)}, "
+                f"expected bool of shape {shape[:2]}"
+            )
+        columns.append(mask)
+    padded = torch.cat(columns, dim=1)
+    if padded.all(dim=1).any():
+        raise ValueError("key_padding_masks: got a sample with only padding, expected a token")
+    return padded

@@ -1,0 +1,5 @@
+"""Fusion layers: from the tokens of several modalities to one prediction."""
+
+from rollingq_core.fusion.attention import AttentionFusion, FusionOutput
+
+__all__ = ["AttentionFusion", "FusionOutput"]

@@ -1,0 +1,176 @@
+"""The fusion layer: a class-token query attends over the tokens of all modalities (Eq. 1 to 4)."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from rollingq_core._checks import require_finite, require_number, require_tokens
+from rollingq_core.rotation import QueryRotation
+
+
+class FusionOutput(NamedTuple):
+    """What a fusion layer returns, for M modalities, H heads and sum L tokens in all.
+
+    ``logits`` [B, C]; ``fused`` [B, d], the output h of the class-token row; ``attention``
+    [B, H, sum L], the softmax row over all tokens (with ``cls_self_key`` it sums to 1 minus the
+    mass on the class token); ``share`` [B, M], each modality's mass, mean over heads; and, outside
+    the gradient's graph, ``query`` [B, d] after rotation and ``mean_keys`` [B, M, d], the average
+    key of each modality's unpadded tokens (zero where there is none).
+    """
+
+    logits: Tensor
+    fused: Tensor
+    attention: Tensor
+    share: Tensor
+    query: Tensor
+    mean_keys: Tensor
+
+
+class AttentionFusion(nn.Module):
+    r"""Attention fusion with a class-token query, and a linear classifier on its output.
+
+    .. math:: q = z_{cls} W_Q R,\quad K = z W_K,\quad V = z W_V,\quad
+        A = q K^\top / \sqrt d,\quad h = \mathrm{softmax}(A)\, V
+
+    Nothing reads any row but the class token's, so only that is computed, and neither K nor V is
+    formed: :math:`q (z W_K)^\top = z (q W_K^\top)^\top` takes the query through W_K once, and
+    :math:`p (z W_V) = (p z) W_V` pools the tokens before W_V. A token costs O(d), not O(d²).
+
+    Parameters
+    ----------
+    dim
+        Token dimension d.
+    num_classes
+        Number of classes C.
+    num_heads
+        Number of heads H, a divisor of ``dim``. R turns the whole query before it is split.
+    cls_std
+        Standard deviation of the learned class token at the start (published code: 0.02). It sets
+        the query's length, hence how sharp attention can be.
+    bias, output_projection
+        Biases of the query, key and value maps, and the map after attention. The equations have
+        neither, the published code has both.
+    cls_self_key
+        Whether the class token is also a key, as in the published code.
+    attention_dropout, output_dropout
+        Dropout on the softmax row and after the output map (published code: 0.2 each).
+    mode
+        ``"softmax"``, or ``"uniform"``: the control in which each token gets the same mass.
+
+    Raises
+    ------
+    ValueError
+        An option out of range. On calling: token tensors of wrong rank, size or value, fewer than
+        two modalities, a mask of another shape, or a sample without any token.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        num_heads: int = 1,
+        *,
+        cls_std: float = 0.02,
+        bias: bool = True,
+        output_projection: bool = True,
+        cls_self_key: bool = False,
+        attention_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        mode: Literal["softmax", "uniform"] = "softmax",
+    ) -> None:
+        super().__init__()
+        require_number("dim", dim, at_least=2)
+        require_number("num_classes", num_classes, at_least=1)
+        require_number("num_heads", num_heads, at_least=1)
+        if dim % num_heads:
+            raise ValueError(f"num_heads: got {num_heads}, expected a divisor of dim {dim}")
+        if mode not in ("softmax", "uniform"):
+            raise ValueError(f"mode: got {mode!r}, expected 'softmax' or 'uniform'")
+        self.dim, self.num_heads, self.mode = dim, num_heads, mode
+        self.cls_self_key = cls_self_key
+        self.attention_dropout = attention_dropout
+        self.cls = nn.Parameter(torch.empty(1, 1, dim))
+        self.q_proj = nn.Linear(dim, dim, bias=bias)
+        self.k_proj = nn.Linear(dim, dim, bias=bias)
+        self.v_proj = nn.Linear(dim, dim, bias=bias)
+        self.out_proj = nn.Linear(dim, dim, bias=bias) if output_projection else nn.Identity()
+        self.output_dropout = nn.Dropout(output_dropout)
+        self.head = nn.Linear(dim, num_classes)
+        self.rotation = QueryRotation(dim)
+        nn.init.trunc_normal_(self.cls, std=cls_std, a=-2 * cls_std, b=2 * cls_std)
+        for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
+            nn.init.xavier_normal_(linear.weight)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+
+    def forward(
+        self,
+        tokens: Sequence[Tensor],
+        key_padding_masks: Sequence[Tensor | None] | None = None,
+    ) -> FusionOutput:
+        """Fuse the tokens of M modalities, one tensor ``[B, L_m, d]`` each.
+
+        A mask is boolean, ``[B, L_m]``, True where a token is padding; None where none is.
+        """
+        padded = require_tokens(tokens, key_padding_masks, self.dim)
+        if self.cls_self_key:
+            padded = nn.functional.pad(padded, (0, 1))
+        batch = len(padded)
+        query = self.rotation(self.q_proj(self.cls[0]))[0]
+        counts = [z.shape[1] for z in tokens]
+        keys = [*tokens, self.cls.expand(batch, 1, -1)] if self.cls_self_key else list(tokens)
+
+        row = self._attention_row(query, keys, padded)
+        used = dropout(row, self.attention_dropout, self.training)
+        # Tokens are pooled first and multiplied by W_V once a sample, head by head.
+        parts = used.split([z.shape[1] for z in keys], dim=-1)
+        pooled = sum(part @ z for part, z in zip(parts, keys, strict=True))
+        fused = self._project_values(pooled, used.sum(-1, keepdim=True))
+        # What is not finite in any token reaches h, so the tokens need no pass of their own.
+        if not torch.compiler.is_compiling() and not torch.isfinite(fused).all():
+            for index, z in enumerate(tokens):
+                require_finite(f"tokens[{index}]", z)
+        fused = self.output_dropout(self.out_proj(fused))
+
+        attention = row[..., : sum(counts)]
+        share = torch.stack([a.sum(-1).mean(1) for a in attention.split(counts, dim=-1)], dim=-1)
+        return FusionOutput(
+            logits=self.head(fused),
+            fused=fused,
+            attention=attention,
+            share=share,
+            query=query.detach().expand(batch, -1),
+            mean_keys=self._mean_keys(tokens, padded.split([z.shape[1] for z in keys], dim=-1)),
+        )
+
+    def _attention_row(self, query: Tensor, keys: Sequence[Tensor], padded: Tensor) -> Tensor:
+        if self.mode == "uniform":
+            kept = (~padded).to(query.dtype)
+            row = kept / kept.sum(-1, keepdim=True)
+            return row.unsqueeze(1).expand(-1, self.num_heads, -1)
+        per_head = self.dim // self.num_heads
+        heads = query.view(self.num_heads, 1, per_head)
+        # b_K adds the same number to every logit of a head, and softmax does not see it.
+        pushed = (heads @ self.k_proj.weight.view(self.num_heads, per_head, self.dim)).squeeze(1)
+        scores = torch.cat([z @ pushed.mT for z in keys], dim=1) / math.sqrt(per_head)
+        return scores.masked_fill(padded.unsqueeze(-1), -math.inf).softmax(dim=1).mT
+
+    def _project_values(self, pooled: Tensor, mass: Tensor) -> Tensor:
+        weight = self.v_proj.weight.view(self.num_heads, -1, self.dim)
+        heads = torch.einsum("bhd,hed->bhe", pooled, weight)
+        if self.v_proj.bias is not None:
+            heads = heads + mass * self.v_proj.bias.view(self.num_heads, -1)
+        return heads.flatten(1)
+
+    @torch.no_grad()
+    def _mean_keys(self, tokens: Sequence[Tensor], padded: Sequence[Tensor]) -> Tensor:
+        means, present = [], []
+        for z, mask in zip(tokens, padded, strict=False):
+            kept = (~mask).to(z.dtype).unsqueeze(1)
+            means.append((kept @ z).squeeze(1) / kept.sum(-1).clamp(min=1))
+            present.append(kept.sum(-1) > 0)
+        return self.k_proj(torch.stack(means, 1)) * torch.stack(present, 1)
