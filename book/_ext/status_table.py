@@ -1,0 +1,48 @@
+"""The ``status-table`` directive: when each chapter ran, for how long, with which versions."""
+
+import json
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+RECORD = Path(__file__).parents[2] / "results" / "status.json"
+
+
+def table(head, rows):
+    """Return a docutils table with the given head and rows of text."""
+    group = nodes.tgroup(cols=len(head))
+    group += [nodes.colspec(colwidth=1) for _ in head]
+    for section, lines in ((nodes.thead(), [head]), (nodes.tbody(), rows)):
+        for line in lines:
+            row = nodes.row()
+            for text in line:
+                row += nodes.entry("", nodes.paragraph(text=text))
+            section += row
+        group += section
+    return nodes.table("", group, classes=["status-table"])
+
+
+class StatusTable(Directive):
+    """A table read from ``results/status.json``, and the hardware that the chapters ran on."""
+
+    def run(self):
+        environment = self.state.document.settings.env
+        environment.note_dependency(str(RECORD))
+        chapters = json.loads(RECORD.read_text(encoding="utf-8"))["chapters"]
+        packages = sorted({name for run in chapters.values() for name in run["versions"]})
+        rows = [
+            [name, run["date"], f"{run['seconds']:.0f} s", run["profile"]]
+            + [run["versions"].get(package, "") for package in packages]
+            for name, run in sorted(chapters.items())
+        ]
+        hardware = "; ".join(sorted({run["hardware"] for run in chapters.values()}))
+        return [
+            table(["Chapter", "Ran on", "Took", "Profile", *packages], rows),
+            nodes.paragraph(text=f"Hardware: {hardware or 'no chapter has run yet'}."),
+        ]
+
+
+def setup(app):
+    app.add_directive("status-table", StatusTable)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
