@@ -1,0 +1,154 @@
+"""Encoders: from an input of one modality to its tokens, ``[B, L, d]``."""
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn.functional import unfold
+
+from rollingq_core._checks import require_number
+
+
+class TokenMLP(nn.Module):
+    """One small MLP applied to each token, then positions and a layer norm.
+
+    Parameters
+    ----------
+    token_dim
+        Features of one token: channels x height x width of a patch, for a grid.
+    num_tokens
+        Number of tokens L.
+    dim, hidden
+        Output and hidden width.
+    patch
+        Height and width of a patch where the input is a grid ``[B, C, H, W]``, which is cut into
+        patches row by row; None where it already is tokens ``[B, L, token_dim]``.
+    positions
+        Whether each place has a learned embedding.
+
+    Raises
+    ------
+    ValueError
+        On calling, an input that does not make ``num_tokens`` tokens of ``token_dim`` features.
+    """
+
+    def __init__(
+        self,
+        token_dim: int,
+        num_tokens: int,
+        *,
+        dim: int = 32,
+        hidden: int = 64,
+        patch: tuple[int, int] | None = None,
+        positions: bool = True,
+    ) -> None:
+        super().__init__()
+        self.shape, self.patch = [num_tokens, token_dim], patch
+        self.mlp = nn.Sequential(nn.Linear(token_dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.positions = nn.Parameter(torch.zeros(num_tokens, dim)) if positions else None
+        self.norm = nn.LayerNorm(dim)
+        if positions:
+            nn.init.normal_(self.positions, std=0.02)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return tokens ``[B, L, dim]``."""
+        tokens = inputs
+        if self.patch is not None:
+            tokens = unfold(inputs, self.patch, stride=self.patch).mT
+        if list(tokens.shape[1:]) != self.shape:
+            raise ValueError(
+                f"inputs: got shape {list(inputs.shape)}, which makes tokens of shape "
+                f"{list(tokens.shape[1:])}, expected {self.shape}"
+            )
+        tokens = self.mlp(tokens)
+        return self.norm(tokens if self.positions is None else tokens + self.positions)
+
+
+class ViTEncoder(nn.Module):
+    """A timm vision transformer without its classifier: all tokens after the last layer norm.
+
+    Its own class token comes first and counts as an ordinary key of its modality.
+
+    Parameters
+    ----------
+    vit
+        The transformer.
+    """
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__()
+        self.vit = vit
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return tokens ``[B, L, dim]`` of a grid ``[B, C, H, W]``."""
+        return self.vit.forward_features(inputs)
+
+
+def small_vit(
+    input_size: tuple[int, int],
+    patch: tuple[int, int],
+    *,
+    channels: int = 1,
+    dim: int = 32,
+    depth: int = 2,
+    num_heads: int = 2,
+) -> ViTEncoder:
+    """Return a small transformer, trained from scratch.
+
+    Parameters
+    ----------
+    input_size, patch
+        Height and width of the grid and of a patch. Rows and columns that fill no patch are left
+        out, so that L is ``(H // h) * (W // w) + 1``.
+    channels, dim, depth, num_heads
+        Input channels, width, number of blocks and of heads.
+    """
+    return ViTEncoder(
+        VisionTransformer(
+            img_size=input_size,
+            patch_size=patch,
+            in_chans=channels,
+            embed_dim=dim,
+            depth=depth,
+            num_heads=num_heads,
+            num_classes=0,
+            global_pool="",
+        )
+    )
+
+
+def vit_b16(
+    input_size: tuple[int, int],
+    *,
+    channels: int,
+    depth: int = 4,
+    pretrained: bool = False,
+    model_name: str = "vit_base_patch16_224.augreg_in21k",
+) -> ViTEncoder:
+    """Return ViT-B/16 cut to its first blocks, the paper's backbone (d = 768).
+
+    Parameters
+    ----------
+    input_size
+        Height and width of the grid, for example ``(257, 188)`` (177 tokens) or ``(224, 224)``
+        (197 tokens).
+    channels
+        Input channels: 1 for a spectrogram, 3 for a picture.
+    depth
+        Number of blocks kept, from 1 to 12.
+    pretrained
+        Whether to download weights under timm's name ``model_name``; position embeddings and input
+        channels are adapted by timm.
+
+    Raises
+    ------
+    ValueError
+        ``depth`` out of range.
+    """
+    if require_number("depth", depth, at_least=1) > 12:
+        raise ValueError(f"depth: got {depth}, expected at most 12")
+    vit = timm.create_model(
+        model_name, pretrained=pretrained, img_size=input_size, in_chans=channels, num_classes=0
+    )
+    vit.blocks = vit.blocks[:depth]
+    return ViTEncoder(vit)

@@ -1,0 +1,106 @@
+"""Result records: numbers with everything needed to trust or repeat them."""
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("rollingq-core", "torch", "torchvision", "timm", "numpy", "librosa")
+
+
+def results_folder() -> Path:
+    """Return the folder of the book's records: the package's own, or the source tree's."""
+    packaged = Path(__file__).parent / "results"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "results"
+
+
+def read_record(name: str, folder: str | Path | None = None) -> dict[str, Any]:
+    """Read a record by name.
+
+    Parameters
+    ----------
+    name
+        File name without ``.json``.
+    folder
+        Where it lies; the book's records by default.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such record; the message names those that there are.
+    """
+    folder = results_folder() if folder is None else Path(folder)
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        there = sorted(p.stem for p in folder.glob("*.json"))
+        raise FileNotFoundError(f"name: got {name!r}, expected one of {there} in {folder}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_record(path: str | Path, content: dict[str, Any]) -> None:
+    """Write a record as JSON in one step, floats rounded to six significant digits.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder is made.
+    content
+        Numbers, strings, lists and dicts.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(rounded(content), indent=1, allow_nan=False) + "\n"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def rounded(content: Any, digits: int = 6) -> Any:
+    """Return ``content`` with each float cut to ``digits`` significant digits."""
+    if isinstance(content, float):
+        return float(f"{content:.{digits}g}")
+    if isinstance(content, dict):
+        return {str(key): rounded(value, digits) for key, value in content.items()}
+    if isinstance(content, Iterable) and not isinstance(content, str):
+        return [rounded(value, digits) for value in content]
+    return content
+
+
+def provenance() -> dict[str, Any]:
+    """Return when and with what a record is made: date, git commit, versions, hardware."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "hardware": f"{platform.machine()}, {os.cpu_count()} logical cores, no GPU used",
+    }
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""One recipe for each table and figure, and the settings they share."""
