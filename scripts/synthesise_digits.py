@@ -52,7 +52,7 @@ SPEAKERS = {
     "train": "m1 m3 m5 m7 f1 f3 f5 Andrea Annie Gene Hugo Jacky Michael adam belinda kaukovalta "
     "klatt2 linda Marco shelby",
     "validation": "m2 f4 Andy zac",
-    "test": "m4 m8 f2 Alicia Lee aunty boris norbert pedro travis",
+    "test": "m4 m8 f2 aunty boris norbert paul pedro travis victor",
 }
 COLUMNS = ("speaker", "split", "accent", "digit", "start", "length", "rate", "pitch")
 DEFAULT_OUTPUT = Path(__file__).parents[1] / "rollingq_core" / "data" / "spoken_digits"

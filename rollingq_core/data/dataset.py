@@ -187,15 +187,19 @@ def corrupt_splits(
     splits: Iterable[PairedDataset],
     patch: Mapping[str, tuple[int, int]],
     probability: float,
-    generator: torch.Generator,
+    seed: int,
 ) -> tuple[PairedDataset, ...]:
-    """Apply :func:`corrupt_tokens` to every modality of every split, drawn once, in order."""
-    return tuple(
-        split.with_inputs(
-            **{
-                name: corrupt_tokens(split.inputs[name], patch[name], probability, generator)
-                for name in sorted(split.inputs)
-            }
-        )
-        for split in splits
-    )
+    """Apply :func:`corrupt_tokens` to every modality of every split, once.
+
+    Each split has a generator of its own, so its noise does not depend on the others' sizes.
+    """
+    corrupted = []
+    for position, split in enumerate(splits):
+        state = np.random.SeedSequence([seed, position]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0]) >> 1)
+        noisy = {
+            name: corrupt_tokens(split.inputs[name], patch[name], probability, generator)
+            for name in sorted(split.inputs)
+        }
+        corrupted.append(split.with_inputs(**noisy))
+    return tuple(corrupted)
