@@ -98,7 +98,8 @@ def cached_arrays(
     path = writable_root(root) / "cache" / f"{name}-{version}.npz"
     if path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # numpy leaves a damaged file open when it opens it itself.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
         except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             warnings.warn(
