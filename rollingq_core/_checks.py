@@ -63,14 +63,38 @@ def require_finite(name: str, value: Tensor) -> None:
 
 
 def require_number(
-    name: str, value: float, *, above: float = -math.inf, at_least: float = -math.inf
+    name: str,
+    value: float,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
 ) -> float:
     """Return ``value`` as a float when it is a finite number inside the range."""
-    number = float(value)
-    if not math.isfinite(number) or number <= above or number < at_least:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not math.isfinite(number) or number <= above or not at_least <= number <= at_most:
         bound = f"above {above:g}" if above > at_least else f"of at least {at_least:g}"
+        bound += f" and at most {at_most:g}" if at_most < math.inf else ""
         raise ValueError(f"{name}: got {value}, expected a finite number {bound}")
     return number
+
+
+def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ``ValueError`` when ``value`` is none of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name}: got {value!r}, expected one of {tuple(choices)}")
+
+
+def require_observation(query: Tensor, mean_keys: Tensor) -> None:
+    """Check the shapes of what RollingQ observes: ``[d]`` or ``[B, d]``, and ``[B, M, d]``."""
+    keys, rows = list(mean_keys.shape), list(query.shape)
+    if len(keys) != 3 or 0 in keys or keys[1] < 2:
+        raise ValueError(f"output.mean_keys: got shape {keys}, expected [B, M, d] with M >= 2")
+    if rows not in (keys[2:], keys[::2]):
+        raise ValueError(f"output.query: got shape {rows}, expected {keys[2:]} or {keys[::2]}")
 
 
 def require_tokens(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from rollingq_core._checks import require_direction
+from rollingq_core._checks import require_direction, require_observation
 
 
 def attention_imbalance_rate(query: Tensor, keys_a: Tensor, keys_v: Tensor) -> Tensor:
@@ -38,8 +38,11 @@ def attention_imbalance_rate(query: Tensor, keys_a: Tensor, keys_v: Tensor) -> T
 
 def modality_cosines(query: Tensor, mean_keys: Tensor) -> Tensor:
     """Cosines ``[B, M]`` between query (``[d]`` or ``[B, d]``) and mean keys (``[B, M, d]``)."""
-    rows = query if query.dim() == 1 else query.unsqueeze(1)
-    return cosine_similarity(rows, mean_keys, dim=-1, eps=torch.finfo(mean_keys.dtype).tiny)
+    tiny = torch.finfo(mean_keys.dtype).tiny
+    query = query if query.dim() == 1 else query.unsqueeze(1)
+    # Scaled by the largest entry first, so that no square under- or overflows.
+    rows = [x / x.abs().amax(-1, keepdim=True).clamp(min=tiny) for x in (query, mean_keys)]
+    return cosine_similarity(*rows, dim=-1, eps=tiny)
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,12 @@ class RunningExpectation:
     """
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything observed."""
         self.sums: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def update(self, query: Tensor, mean_keys: Tensor) -> None:
         """Add one batch: ``query`` of shape ``[d]`` or ``[B, d]``, ``mean_keys`` ``[B, M, d]``."""
+        require_observation(query, mean_keys)
         # Apple's mps has no float64.
         wide = torch.float32 if mean_keys.device.type == "mps" else torch.float64
         keys = mean_keys.to(wide)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from rollingq_core._checks import require_finite, require_number
+from rollingq_core._checks import require_choice, require_finite, require_number
 from rollingq_core.air import Expectation, RunningExpectation
 from rollingq_core.rotation import (
     PlaneRotation,
@@ -92,12 +92,8 @@ class RollingQ:
             raise ValueError(
                 f"layer: got {type(layer).__name__}, expected one with a QueryRotation 'rotation'"
             )
-        for name, value, kinds in (
-            ("estimate", estimate, get_args(Estimate)),
-            ("rotation", rotation, get_args(Rotation)),
-        ):
-            if value not in kinds:
-                raise ValueError(f"{name}: got {value!r}, expected one of {kinds}")
+        require_choice("estimate", estimate, get_args(Estimate))
+        require_choice("rotation", rotation, get_args(Rotation))
         if schedule is not None and not rotation.startswith("random"):
             raise ValueError(f"schedule: got one with {rotation!r}, expected a random control")
         self.module = module
@@ -120,7 +116,7 @@ class RollingQ:
         Those are the ``query`` after rotation (``[d]`` or ``[B, d]``) and the ``mean_keys``.
         """
         if self.estimate == "last_batch":
-            self.running.reset()
+            self.running = RunningExpectation()
         self.running.update(output.query, output.mean_keys)
 
     def end_epoch(self) -> RotationEvent | None:
@@ -130,7 +126,7 @@ class RollingQ:
         expectations that are not finite (training has diverged) raise a ``ValueError``.
         """
         expected = self.last = self.running.compute()
-        self.running.reset()
+        self.running = RunningExpectation()
         epoch, self.epoch = self.epoch, self.epoch + 1
         if expected is None:
             return None
@@ -148,7 +144,7 @@ class RollingQ:
         if self.rotation.startswith("random"):
             angle = self.schedule[epoch].angle if self.schedule else turn.angle
             noise = torch.randn(anchor.shape, generator=self.generator, dtype=torch.float64)
-            turn = plane_rotation(expected.query, noise.to(anchor))
+            turn = plane_rotation(expected.query, noise)
         if self.rotation == "random_matched":
             turn = PlaneRotation.by_angle(*turn.basis, angle)
         svd = self.rotation == "svd"

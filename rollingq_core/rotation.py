@@ -67,18 +67,18 @@ def rebalance_anchor(query: Tensor, key_a: Tensor, key_v: Tensor, alpha: float |
     require_direction("query", query, ("d",))
     require_direction("key_a", key_a, ("d",), like=query)
     require_direction("key_v", key_v, ("d",), like=query)
-    weight = torch.as_tensor(alpha, dtype=query.dtype, device=query.device)
-    if weight.dim() or not 0 <= weight <= 1:
-        raise ValueError(f"alpha: got {alpha}, expected one number in [0, 1]")
-    return weighted_anchor(query, torch.stack((key_a, key_v)), torch.stack((weight, 1 - weight)))
+    alpha = require_number("alpha", alpha, at_least=0, at_most=1)
+    weights = query.new_tensor([alpha, 1 - alpha])
+    return weighted_anchor(query, torch.stack((key_a, key_v)), weights)
 
 
 def weighted_anchor(query: Tensor, mean_keys: Tensor, weights: Tensor) -> Tensor:
     """Eq. 10 for M modalities: ``mean_keys`` of shape ``[M, d]``, ``weights`` of shape ``[M]``."""
+    require_direction("mean_keys", mean_keys, ("M", "d"))
     mixed = weights @ torch.stack([_unit(key) for key in mean_keys])
     if torch.linalg.vector_norm(mixed) <= 8 * torch.finfo(mixed.dtype).eps:
         raise ValueError(f"alpha: got {weights[0]:.6g}, for which the keys cancel each other")
-    return _unit(mixed) * torch.linalg.vector_norm(query)
+    return _unit(mixed) * (query @ _unit(query))
 
 
 class PlaneRotation(NamedTuple):
@@ -106,7 +106,8 @@ class PlaneRotation(NamedTuple):
     def apply(self, rows: Tensor) -> Tensor:
         """Return ``rows @ R`` for ``rows`` of shape ``[..., d]``."""
         basis, block = self.basis.to(rows), self.block.to(rows)
-        return rows + (rows @ basis.mT) @ (block @ basis)
+        # In place: a second tensor of this size costs more than the arithmetic.
+        return ((rows @ basis.mT) @ (block @ basis)).add_(rows)
 
     def matrix(self) -> Tensor:
         """Return R, shape ``[d, d]``."""
@@ -231,4 +232,5 @@ def _unit_pair(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     require_direction("source", source, ("d",))
     require_direction("target", target, ("d",), like=source)
     require_number("source: its dimension", source.shape[0], at_least=2)
-    return _unit(source.detach().double()), _unit(target.detach().double())
+    # On the CPU: not every accelerator has float64.
+    return _unit(source.detach().cpu().double()), _unit(target.detach().cpu().double())

@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.nn.functional import dropout, linear
 
-from rollingq_core._checks import require_finite, require_number, require_tokens
+from rollingq_core._checks import require_choice, require_finite, require_number, require_tokens
 from rollingq_core.rotation import QueryRotation
 
 
@@ -88,11 +88,12 @@ class AttentionFusion(nn.Module):
         require_number("num_heads", num_heads, at_least=1)
         if dim % num_heads:
             raise ValueError(f"num_heads: got {num_heads}, expected a divisor of dim {dim}")
-        if mode not in ("softmax", "uniform"):
-            raise ValueError(f"mode: got {mode!r}, expected 'softmax' or 'uniform'")
+        require_choice("mode", mode, ("softmax", "uniform"))
+        require_number("cls_std", cls_std, above=0)
+        require_number("attention_dropout", attention_dropout, at_least=0, at_most=1)
+        require_number("output_dropout", output_dropout, at_least=0, at_most=1)
         self.dim, self.num_heads, self.mode = dim, num_heads, mode
-        self.cls_self_key = cls_self_key
-        self.attention_dropout = attention_dropout
+        self.cls_self_key, self.attention_dropout = cls_self_key, attention_dropout
         self.cls = nn.Parameter(torch.empty(1, 1, dim))
         self.q_proj = nn.Linear(dim, dim, bias=bias)
         self.k_proj = nn.Linear(dim, dim, bias=bias)
@@ -102,10 +103,10 @@ class AttentionFusion(nn.Module):
         self.head = nn.Linear(dim, num_classes)
         self.rotation = QueryRotation(dim)
         nn.init.trunc_normal_(self.cls, std=cls_std, a=-2 * cls_std, b=2 * cls_std)
-        for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
-            nn.init.xavier_normal_(linear.weight)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+        for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
+            nn.init.xavier_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(
         self,
@@ -150,13 +151,13 @@ class AttentionFusion(nn.Module):
     def _attention_row(self, query: Tensor, keys: Sequence[Tensor], padded: Tensor) -> Tensor:
         if self.mode == "uniform":
             kept = (~padded).to(query.dtype)
-            row = kept / kept.sum(-1, keepdim=True)
-            return row.unsqueeze(1).expand(-1, self.num_heads, -1)
-        per_head = self.dim // self.num_heads
-        heads = query.view(self.num_heads, 1, per_head)
-        # b_K adds the same number to every logit of a head, and softmax does not see it.
-        pushed = (heads @ self.k_proj.weight.view(self.num_heads, per_head, self.dim)).squeeze(1)
-        scores = torch.cat([z @ pushed.mT for z in keys], dim=1) / math.sqrt(per_head)
+            return (kept / kept.sum(-1, keepdim=True)).unsqueeze(1).expand(-1, self.num_heads, -1)
+        heads = query.view(self.num_heads, -1) / math.sqrt(self.dim // self.num_heads)
+        weight, bias = self.k_proj.weight.view(*heads.shape, self.dim), self.k_proj.bias
+        pushed = torch.einsum("he,hed->hd", heads, weight)
+        # Softmax does not see b_K, but distributed training waits for its (zero) gradient.
+        offset = None if bias is None else (heads * bias.view(heads.shape)).sum(-1)
+        scores = torch.cat([linear(z, pushed, offset) for z in keys], dim=1)
         return scores.masked_fill(padded.unsqueeze(-1), -math.inf).softmax(dim=1).mT
 
     def _project_values(self, pooled: Tensor, mass: Tensor) -> Tensor:
