@@ -40,4 +40,4 @@ def gradients(model: torch.nn.Module, tokens: list[Tensor], output) -> dict[str,
 
 def relative_error(value: Tensor, reference: Tensor) -> float:
     """Norm of the difference over the norm of the reference."""
-    return float((value - reference).norm() / reference.norm())
+    return float((value - reference).detach().norm() / reference.detach().norm())
