@@ -1,14 +1,15 @@
 """Checkpoints that are never half written, and that can't run code when read."""
 
-import os
-import pickle
-import tempfile
+import copy
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-FORMAT = "rollingq-checkpoint-1"
+from rollingq_core._files import written_whole
+
+FORMAT = "rollingq-checkpoint-2"
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -24,20 +25,12 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     Raises
     ------
     OSError
-        The disk is full or the folder can't be written; the old file, if any, is untouched.
+        The folder can't be written.
+    OSError or RuntimeError
+        The disk is full; the old file, if any, is untouched.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with written_whole(path) as file:
+        torch.save({"format": FORMAT, **state}, file)
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -52,16 +45,83 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
 
     Raises
     ------
-    FileNotFoundError
-        There is no such file.
+    OSError
+        There is no such file, or it can't be read.
     ValueError
         It is damaged, holds more than data, or is no checkpoint of this package.
     """
     try:
+        # torch itself does not look at the checksums.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"wrong checksum of {damaged}")
         state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"path: can't read {path} as a checkpoint: {reason}") from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file can make the reader raise nearly anything
+        raise ValueError(
+            f"path: got {path}, which is damaged or holds more than data, expected a checkpoint"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"path: got {path}, expected a checkpoint of format {FORMAT!r}")
     return state
+
+
+class RunState:
+    """History and selected weights of a run, and how they are saved and resumed.
+
+    Parameters
+    ----------
+    identity
+        What tells this run from others; a checkpoint of another run is refused.
+    parts
+        Whatever holds state between epochs, by name: ``"model"``, and the optimiser and so on.
+    selection
+        The epoch whose weights are kept: the ``"best"`` on the validation split, or the ``"last"``.
+    """
+
+    def __init__(self, identity: dict[str, Any], parts: dict[str, Any], selection: str) -> None:
+        self.identity, self.parts, self.selection = identity, parts, selection
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}
+
+    def close_epoch(self, record: dict[str, Any]) -> None:
+        """Add an epoch to the history, and keep its weights if it is the one to select."""
+        self.history.append(record)
+        if record["stage"] != "fusion":
+            return
+        score = (record["validation_accuracy"], -record["validation_loss"])
+        if not self.best or self.selection == "last" or score > self.best["score"]:
+            state = copy.deepcopy(self.parts["model"].state_dict())
+            self.best = {"epoch": record["epoch"], "score": score, "model": state}
+
+    def save(self, path: str | Path) -> None:
+        """Write everything needed to go on after the last closed epoch."""
+        save_checkpoint(
+            path,
+            {
+                "identity": self.identity,
+                "parts": {name: part.state_dict() for name, part in self.parts.items()},
+                "history": self.history,
+                "best": self.best,
+                "random": torch.get_rng_state(),
+                "random_cuda": torch.cuda.get_rng_state_all(),
+            },
+        )
+
+    def resume(self, path: str | Path, device: torch.device) -> None:
+        """Go on from :meth:`save`; a checkpoint of another run raises a ``ValueError``."""
+        state = load_checkpoint(path, device)
+        identity = state.get("identity")
+        if identity != self.identity:
+            raise ValueError(f"checkpoint: {path} is of {identity}, expected {self.identity}")
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state["parts"][name])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
+        self.history, self.best = state["history"], state["best"]
+        torch.set_rng_state(state["random"].cpu())
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])

@@ -1,15 +1,17 @@
 """Result records: numbers with everything needed to trust or repeat them."""
 
 import json
+import math
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from rollingq_core._files import written_whole
 
 PACKAGES = ("rollingq-core", "torch", "torchvision", "timm", "numpy", "librosa")
 
@@ -52,25 +54,22 @@ def write_record(path: str | Path, content: dict[str, Any]) -> None:
         File to write; its folder is made.
     content
         Numbers, strings, lists and dicts.
+
+    Raises
+    ------
+    ValueError
+        A number is not finite; nothing is written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(rounded(content), indent=1, allow_nan=False) + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with written_whole(path) as file:
+        file.write(text.encode())
 
 
 def rounded(content: Any, digits: int = 6) -> Any:
     """Return ``content`` with each float cut to ``digits`` significant digits."""
     if isinstance(content, float):
+        if not math.isfinite(content):
+            raise ValueError(f"content: got {content}, expected finite numbers only")
         return float(f"{content:.{digits}g}")
     if isinstance(content, dict):
         return {str(key): rounded(value, digits) for key, value in content.items()}
@@ -91,7 +90,10 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():  # an installed package may lie inside another repository
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -1,6 +1,5 @@
 """The training loop: an optional pretraining of the encoders, then fusion with Algorithm 1."""
 
-import copy
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +12,12 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from rollingq_core._checks import require_number
-from rollingq_core.checkpoint import load_checkpoint, save_checkpoint
+from rollingq_core.checkpoint import RunState
 from rollingq_core.data.dataset import DataSplits
 from rollingq_core.model import ModelOutput, MultimodalModel, batches, predict
 from rollingq_core.rolling import RollingQ
+
+ROLLING_OPTIONS = ("rho", "beta", "max_rotations", "start_epoch", "spacing", "estimate", "rotation")
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,16 @@ def fit(
     Returns
     -------
     TrainingResult
-        Each epoch's dict has ``epoch`` (from 0, over both stages), ``stage``, ``lr``,
-        ``train_loss``, ``train_accuracy``, ``validation_loss``, ``validation_accuracy``, ``air``,
-        ``query_norm``, ``share``, ``cosines`` and ``gradient_norm`` (by modality), and
-        ``rotation`` (its event as a dict, or None).
+        Each epoch's dict has ``epoch`` (from 0, over both stages), ``stage``, ``lr`` (at its
+        first step), ``train_loss`` and ``gradient_norm`` (by modality); those of fusion also
+        ``train_accuracy``, ``validation_loss``, ``validation_accuracy``, ``air``, ``query_norm``,
+        ``share`` and ``cosines`` (by modality), and ``rotation`` (its event as a dict, or None;
+        the event counts epochs from the start of fusion).
 
     Raises
     ------
     ValueError
-        A checkpoint of another configuration or model, or a loss that is not finite.
+        A checkpoint of another configuration, dataset or model, or values that are not finite.
     """
     # Vanilla training is watched by the same observer, with no rotation allowed.
     rolling = rolling or RollingQ(model.fusion, rho=1.0, beta=0.0, max_rotations=0)
@@ -136,9 +138,9 @@ def fit(
         optimizer.optimizer, lambda step: learning_rate_factor(step, total * steps, warmup)
     )
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "rolling": rolling}
-    run = _Run(config)
+    run = RunState(_identity(config, data, rolling), parts, config.selection)
     if checkpoint is not None and Path(checkpoint).exists():
-        run.resume(checkpoint, parts, fabric.device)
+        run.resume(checkpoint, fabric.device)
 
     bar = tqdm(range(total), initial=len(run.history), total=total, disable=not progress)
     for epoch in range(len(run.history), total):
@@ -172,14 +174,25 @@ def fit(
             }
             judged = predict(model, data.validation)
             record |= {"validation_loss": judged.loss, "validation_accuracy": judged.accuracy}
-        run.close_epoch(record, model)
+        run.close_epoch(record)
         if checkpoint is not None:
-            run.save(checkpoint, parts)
+            run.save(checkpoint)
         bar.update()
         bar.set_postfix(loss=f"{record['train_loss']:.3f}", refresh=False)
     bar.close()
     model.load_state_dict(run.best["model"])
     return TrainingResult(run.history, run.best["epoch"])
+
+
+def _identity(config: TrainingConfig, data: DataSplits, rolling: RollingQ) -> dict[str, Any]:
+    """Return what two runs must share for one to go on from the other's checkpoint."""
+    schedule = None if rolling.schedule is None else list(map(asdict, rolling.schedule.values()))
+    options = {name: getattr(rolling, name) for name in ROLLING_OPTIONS}
+    return {
+        "training": asdict(config),
+        "data_hash": data.data_hash,
+        "rolling": options | {"schedule": schedule},
+    }
 
 
 def total_loss(output: ModelOutput, labels: Tensor) -> Tensor:
@@ -226,48 +239,3 @@ class _Meters:
             record["train_accuracy"] = float(self.right) / self.samples
             record["share"] = dict(zip(names, shares, strict=True))
         return record
-
-
-class _Run:
-    """History and selected weights of a run, and how they are saved and resumed."""
-
-    def __init__(self, config: TrainingConfig) -> None:
-        self.config = config
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Any] = {}
-
-    def close_epoch(self, record: dict[str, Any], model: nn.Module) -> None:
-        self.history.append(record)
-        if record["stage"] != "fusion":
-            return
-        score = (record["validation_accuracy"], -record["validation_loss"])
-        if not self.best or self.config.selection == "last" or score > self.best["score"]:
-            state = copy.deepcopy(model.state_dict())
-            self.best = {"epoch": record["epoch"], "score": score, "model": state}
-
-    def save(self, path: str | Path, parts: dict[str, Any]) -> None:
-        save_checkpoint(
-            path,
-            {name: part.state_dict() for name, part in parts.items()}
-            | {
-                "config": asdict(self.config),
-                "history": self.history,
-                "best": self.best,
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state_all(),
-            },
-        )
-
-    def resume(self, path: str | Path, parts: dict[str, Any], device: torch.device) -> None:
-        state = load_checkpoint(path, device)
-        if state["config"] != asdict(self.config):
-            raise ValueError(f"checkpoint: {path} is of {state['config']}, expected {self.config}")
-        try:
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-        except (RuntimeError, KeyError) as error:
-            raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
-        self.history, self.best = state["history"], state["best"]
-        torch.set_rng_state(state["random"].cpu())
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])

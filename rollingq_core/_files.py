@@ -1,0 +1,39 @@
+"""Files that are written whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of ``path`` once the block has ended well.
+
+    After a crash the old file or the new one is there, never a part of one.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder is made.
+
+    Raises
+    ------
+    OSError
+        The disk is full or the folder can't be written; the old file, if any, is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, since a file can't be moved in one step to another disk.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
