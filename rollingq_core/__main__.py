@@ -24,8 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     reproduce.add_argument("--jobs", type=int, default=2, help="processes to use")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder to write to")
     options = parser.parse_args(arguments)
-    if options.seeds < 1:
-        parser.error(f"--seeds: got {options.seeds}, expected at least 1")
+    for name in ("seeds", "jobs"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}: got {getattr(options, name)}, expected at least 1")
     first = comparison.REPORTING_SEEDS[0]
     path = options.out / f"comparison-{options.data}-{options.setting}.json"
     comparison.reproduce(

@@ -52,16 +52,19 @@ class TokenMLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return tokens ``[B, L, dim]``."""
-        tokens = inputs
-        if self.patch is not None:
-            tokens = unfold(inputs, self.patch, stride=self.patch).mT
-        if list(tokens.shape[1:]) != self.shape:
+        tokens = inputs if self.patch is None else self._cut(inputs)
+        if tokens is None or list(tokens.shape[1:]) != self.shape:
             raise ValueError(
-                f"inputs: got shape {list(inputs.shape)}, which makes tokens of shape "
-                f"{list(tokens.shape[1:])}, expected {self.shape}"
+                f"inputs: got shape {list(inputs.shape)}, expected one that makes {self.shape[0]} "
+                f"tokens of {self.shape[1]} features (patch {self.patch})"
             )
         tokens = self.mlp(tokens)
         return self.norm(tokens if self.positions is None else tokens + self.positions)
+
+    def _cut(self, grid: Tensor) -> Tensor | None:
+        if grid.dim() != 4 or any(n < p for n, p in zip(grid.shape[2:], self.patch, strict=True)):
+            return None
+        return unfold(grid, self.patch, stride=self.patch).mT
 
 
 class ViTEncoder(nn.Module):

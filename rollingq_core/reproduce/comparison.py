@@ -118,7 +118,7 @@ def reproduce(
     record = {
         "recipe": "comparison",
         "command": f"python -m rollingq_core reproduce comparison --data {data_name} "
-        f"--setting {setting_name}",
+        f"--setting {setting_name} --seeds {len(seeds)}",
         "config": config,
         "seeds": list(seeds),
         "levels": list(LEVELS),
@@ -130,5 +130,6 @@ def reproduce(
     write_record(out, record)
     for seed in seeds:
         (parts / f"{seed}.json").unlink()
-    parts.rmdir()
+    if not any(parts.iterdir()):  # seeds of a longer run that was cut off may be there still
+        parts.rmdir()
     return record
