@@ -1,0 +1,63 @@
+"""Print the ratios: ``python -m benchmarks``. Times differ by machine, ratios hardly."""
+
+import torch
+
+from benchmarks.measure import interleaved_seconds, peak_tensor_bytes
+from benchmarks.plain import PlainAttentionFusion, plain_rotation
+from rollingq_core import AttentionFusion, QueryRotation
+from rollingq_core.rotation import plane_rotation
+
+DIM, CLASSES, BATCH, AUDIO, VISUAL = 768, 6, 16, 177, 197
+
+
+def fusion_steps() -> list:
+    """Forward and backward of the textbook's layer and of ours, gradients of the tokens too."""
+    tokens = [torch.randn(BATCH, length, DIM, requires_grad=True) for length in (AUDIO, VISUAL)]
+
+    def step(layer):
+        def run():
+            layer.zero_grad(set_to_none=True)
+            for z in tokens:
+                z.grad = None
+            layer(tokens).logits.square().sum().backward()
+
+        return run
+
+    return [step(kind(DIM, CLASSES)) for kind in (PlainAttentionFusion, AttentionFusion)]
+
+
+def rotation_events() -> list:
+    """One event from expected query and anchor to the new R, by SVD and in the plane."""
+    query, anchor = torch.randn(2, DIM)
+    by_svd, in_plane = QueryRotation(DIM), QueryRotation(DIM)
+    return [
+        lambda: by_svd.rotate(plain_rotation(query, anchor)),
+        lambda: in_plane.rotate(plane_rotation(query, anchor)),
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    fusion, rotation = fusion_steps(), rotation_events()
+    rows = []
+    for name, calls, repetitions in (
+        ("fusion layer, forward + backward", fusion, 7),
+        ("rotation event", rotation, 15),
+    ):
+        plain, ours = (1e3 * value for value in interleaved_seconds(*calls, repetitions))
+        rows.append((name, f"{plain:.4g} ms", f"{ours:.4g} ms", plain / ours))
+    plain, ours = (peak_tensor_bytes(call) / 2**20 for call in fusion)
+    rows.insert(
+        1, ("  its peak tensor memory", f"{plain:.4g} MiB", f"{ours:.4g} MiB", plain / ours)
+    )
+
+    print(f"B={BATCH}, {AUDIO}+{VISUAL} tokens and the class token, d={DIM}, float32, one thread")
+    print(f"{'':34}{'plain':>12}{'ours':>12}{'ratio':>9}")
+    for name, plain, ours, ratio in rows:
+        print(f"{name:34}{plain:>12}{ours:>12}{ratio:>8.1f}x")
+
+
+if __name__ == "__main__":
+    main()

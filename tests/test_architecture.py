@@ -1,0 +1,116 @@
+"""The package's floors: who may import whom, how long a file may be, what must be documented."""
+
+import ast
+import graphlib
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import rollingq_core
+
+ROOT = Path(rollingq_core.__file__).parent
+CORE = ("air.py", "rotation.py", "fusion/attention.py", "rolling.py")
+# The floor beneath all: private helpers that say nothing about the method.
+FOUNDATION = "_"
+FLOORS = [
+    {FOUNDATION},
+    {"rotation", "air", "data", "records", "checkpoint"},
+    {"fusion", "encoders"},
+    {"rolling", "model", "balancing"},
+    {"training", "evaluation", "plots"},
+    {"reproduce", "sweep"},
+    {"explorer", "__main__"},
+    {"__init__"},
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def module_name(path: Path) -> str:
+    parts = ["rollingq_core", *path.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def room(module: str) -> str:
+    name = module.split(".")[1] if "." in module else "__init__"
+    return FOUNDATION if name.startswith("_") and not name.startswith("__") else name
+
+
+def imported(source: str) -> set[str]:
+    """Modules of this package that a source imports, wherever in the file the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide which floor they reach"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in FILES else node.module)
+    return {name for name in found if name.split(".")[0] == "rollingq_core"}
+
+
+IMPORTS = {module: imported(path.read_text()) for module, path in FILES.items()}
+
+
+def arrows_up(imports: dict[str, set[str]]) -> list[str]:
+    return [
+        f"{module} imports {target}"
+        for module, targets in imports.items()
+        for target in targets
+        if room(module) != room(target) and FLOOR_OF[room(target)] >= FLOOR_OF[room(module)]
+    ]
+
+
+def test_every_file_has_a_floor():
+    assert {room(module) for module in FILES} <= set(FLOOR_OF)
+
+
+def test_imports_point_to_floors_beneath():
+    assert arrows_up(IMPORTS) == []
+
+
+def test_an_arrow_up_is_seen():
+    lazy = imported("def f():\n    from rollingq_core.rolling import RollingQ\n")
+    assert arrows_up({"rollingq_core.air": lazy}) == [
+        "rollingq_core.air imports rollingq_core.rolling"
+    ]
+
+
+def test_imports_make_no_circle():
+    order = [*graphlib.TopologicalSorter(IMPORTS).static_order()]
+    assert set(FILES) <= set(order)
+
+
+def test_the_core_method_reads_in_one_sitting():
+    assert sum(len((ROOT / name).read_text().splitlines()) for name in CORE) < 700
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_file_holds_one_idea(module):
+    assert len(FILES[module].read_text().splitlines()) <= 300
+
+
+def reexported() -> list[tuple[str, str]]:
+    rooms = [
+        f"rollingq_core.{info.name}" for info in pkgutil.iter_modules([str(ROOT)]) if info.ispkg
+    ]
+    faces = ["rollingq_core", *rooms]
+    return [
+        (face, name)
+        for face in faces
+        for name in getattr(importlib.import_module(face), "__all__", ())
+    ]
+
+
+@pytest.mark.parametrize(("face", "name"), reexported())
+def test_a_public_name_is_documented(face, name):
+    value = getattr(importlib.import_module(face), name)
+    if callable(value):
+        # A NamedTuple or dataclass without a docstring gets its signature for one.
+        assert value.__doc__, name
+        assert not value.__doc__.startswith(f"{name}("), name
