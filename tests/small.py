@@ -1,0 +1,40 @@
+"""Data, models and settings so small that a training run takes a fraction of a second."""
+
+import torch
+
+from rollingq_core import AttentionFusion
+from rollingq_core.data import DataSplits, load_dataset
+from rollingq_core.encoders import TokenMLP
+from rollingq_core.model import MultimodalModel
+from rollingq_core.reproduce.settings import Setting
+from rollingq_core.training import TrainingConfig
+
+# Four tokens of eight features in each modality, four classes.
+SIZES = {
+    "classes": 4,
+    "tokens": 4,
+    "features": 8,
+    "train_samples": 80,
+    "validation_samples": 40,
+    "test_samples": 60,
+}
+TRAINING = TrainingConfig(epochs=3, pretrain_epochs=1, batch_size=32, lr=0.02, selection="last")
+SETTING = Setting(TRAINING, cls_std=1.0, beta=0.0, start_epoch=0, spacing=1, dim=8)
+
+
+def small_data(seed: int = 0, **options) -> DataSplits:
+    return load_dataset("synthetic", seed=seed, **{**SIZES, **options})
+
+
+def small_model(seed: int = 0, pool: str = "mean", **fusion_options) -> MultimodalModel:
+    torch.manual_seed(seed)
+    encoders = {name: TokenMLP(8, 4, dim=8, hidden=16) for name in ("audio", "visual")}
+    fusion = AttentionFusion(8, 4, cls_std=1.0, **fusion_options)
+    return MultimodalModel(encoders, fusion, 4, pool)
+
+
+def assert_same_state(left: dict, right: dict) -> None:
+    """Assert that two ``state_dict``s agree bit for bit."""
+    assert list(left) == list(right)
+    for name, value in left.items():
+        assert torch.equal(value, right[name]), name
