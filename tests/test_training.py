@@ -1,0 +1,379 @@
+"""The training loop: schedule, history, selection, determinism, and exact resumption."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from itertools import chain
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from rollingq_core import RollingQ, RotationEvent, attention_imbalance_rate, training
+from rollingq_core.checkpoint import load_checkpoint
+from rollingq_core.model import predict
+from rollingq_core.training import TrainingConfig, fit, learning_rate_factor, total_loss
+from tests.small import TRAINING, assert_same_state, small_data, small_model
+
+# Small enough that float32 weights do not move.
+STILL = replace(TRAINING, lr=1e-30, epochs=1, pretrain_epochs=0)
+FUSION_KEYS = {
+    "train_accuracy", "validation_loss", "validation_accuracy", "air", "query_norm", "share",
+    "cosines", "rotation",
+}  # fmt: skip
+DROPOUT = {"attention_dropout": 0.2, "output_dropout": 0.2}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small_data()
+
+
+def rolling_of(model, **options):
+    settings = {"rho": 3.0, "beta": 0.0, "max_rotations": 2, **options}
+    return RollingQ(model.fusion, **settings)
+
+
+def train(data, config=TRAINING, fusion=None, rolling=None, **options):
+    """Return the trained model, fit's result, and RollingQ where ``rolling`` has its options."""
+    model = small_model(**(fusion or {}))
+    observer = None if rolling is None else rolling_of(model, **rolling)
+    return model, fit(model, data, config, observer, **options), observer
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 0), (131, 5e-4), (262, 1e-3), (1575, 5.7101e-4), (3150, 0)]
+)
+def test_learning_rate_of_the_papers_schedule(step, expected):
+    rate = 1e-3 * learning_rate_factor(step, total=3150, warmup=262)
+    assert rate == pytest.approx(expected, abs=5e-9)
+
+
+def test_warmup_and_one_cosine_over_both_stages(data):
+    config = replace(TRAINING, epochs=2, pretrain_epochs=2, warmup_epochs=1.5, lr=0.02)
+    rates = []
+    hook = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"])
+    )
+    try:
+        _, result, _ = train(data, config)
+    finally:
+        hook.remove()
+    # 80 samples in batches of 32 are 3 steps an epoch; int(1.5 * 3) warm up.
+    expected = [0.02 * s / 4 for s in range(4)]
+    expected += [0.01 * (1 + math.cos(math.pi * (s - 4) / 8)) for s in range(4, 12)]
+    assert rates == pytest.approx(expected)
+    assert [epoch["lr"] for epoch in result.history] == pytest.approx(expected[::3])
+
+
+def test_same_seed_gives_the_same_bits(data):
+    runs = [train(data, fusion=DROPOUT, rolling={}) for _ in range(2)]
+    assert_same_state(runs[0][0].state_dict(), runs[1][0].state_dict())
+    assert runs[0][1] == runs[1][1]
+
+
+def test_another_seed_gives_another_run(data):
+    first, second = (train(data, replace(TRAINING, seed=seed))[1].history for seed in (0, 1))
+    assert [a["train_loss"] for a in first] != [b["train_loss"] for b in second]
+
+
+def test_each_epoch_has_an_order_of_its_own(data, monkeypatch):
+    seen = []
+    original = total_loss
+    monkeypatch.setattr(
+        training, "total_loss", lambda out, y: seen.append(y.tolist()) or original(out, y)
+    )
+    train(data)
+    epochs = [list(chain(*seen[i : i + 3])) for i in range(0, len(seen), 3)]
+    assert all(sorted(epoch) == sorted(data.train.labels.tolist()) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_history_has_the_promised_keys(data):
+    _, result, _ = train(data, rolling={"max_rotations": 1})
+    common = {"epoch", "stage", "lr", "train_loss", "gradient_norm"}
+    assert [epoch["stage"] for epoch in result.history] == ["pretraining"] + ["fusion"] * 3
+    assert [epoch["epoch"] for epoch in result.history] == [0, 1, 2, 3]
+    assert set(result.history[0]) == common
+    for epoch in result.history[1:]:
+        assert set(epoch) == common | FUSION_KEYS
+        assert sum(epoch["share"].values()) == pytest.approx(1, abs=1e-6)
+        assert set(epoch["gradient_norm"]) == set(epoch["cosines"]) == {"audio", "visual"}
+    json.dumps(result.history, allow_nan=False)
+
+
+def test_pretraining_leaves_the_fusion_layer_alone(data):
+    model, before = small_model(), small_model().state_dict()
+    first = {}
+
+    def remember(*_):
+        if not first:
+            first.update({k: v.clone() for k, v in model.state_dict().items()})
+
+    model.fusion.register_forward_pre_hook(remember)
+    fit(model, data, replace(TRAINING, pretrain_epochs=2))
+    for name, value in first.items():
+        assert torch.equal(value, before[name]) is name.startswith("fusion."), name
+
+
+def test_pretraining_lowers_the_probes_loss(data):
+    _, result, _ = train(data, replace(TRAINING, pretrain_epochs=6, epochs=1))
+    losses = [epoch["train_loss"] for epoch in result.history[:6]]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_epoch_statistics_of_a_model_that_stands_still(data):
+    model, result, _ = train(data, STILL)
+    torch.testing.assert_close(model.state_dict(), small_model().state_dict(), atol=1e-25, rtol=0)
+    found, record = predict(model, data.train), result.history[0]
+    cosines = found.cosines.double().mean(0)
+    assert record["train_loss"] == pytest.approx(found.loss, abs=1e-6)
+    assert record["train_accuracy"] == pytest.approx(found.accuracy, abs=1e-6)
+    assert record["air"] == pytest.approx(float(cosines[0] - cosines[1]), abs=1e-6)
+    assert record["query_norm"] == pytest.approx(float(found.query.norm()), abs=1e-5)
+    expected = dict(zip(model.modalities, found.share.mean(0).tolist(), strict=True))
+    assert record["share"] == pytest.approx(expected, abs=1e-6)
+    expected = dict(zip(model.modalities, cosines.tolist(), strict=True))
+    assert record["cosines"] == pytest.approx(expected, abs=1e-6)
+    judged = predict(model, data.validation)
+    assert (record["validation_loss"], record["validation_accuracy"]) == (
+        judged.loss,
+        judged.accuracy,
+    )
+
+
+def test_gradient_norm_is_that_of_each_encoder(data):
+    _, result, _ = train(data, replace(STILL, batch_size=80))
+    model = small_model()
+    cross_entropy(model(data.train.inputs).fusion.logits, data.train.labels).backward()
+    for name, encoder in model.encoders.items():
+        flat = torch.cat([p.grad.flatten() for p in encoder.parameters()])
+        assert result.history[0]["gradient_norm"][name] == pytest.approx(float(flat.norm()), 1e-5)
+
+
+def test_air_is_that_of_the_training_batches_as_they_went_by(data):
+    seen = []
+
+    class Spy(RollingQ):
+        def observe(self, output):
+            seen.append((output.query.double(), output.mean_keys.double()))
+            super().observe(output)
+
+    model = small_model()
+    spy = Spy(model.fusion, rho=3.0, beta=0.0, max_rotations=2)
+    result = fit(model, data, replace(TRAINING, epochs=2), spy)
+    assert len(seen) == 2 * 3
+    for index, record in enumerate(result.history[1:]):
+        query, keys = (torch.cat(x) for x in zip(*seen[3 * index : 3 * index + 3], strict=True))
+        air = float(attention_imbalance_rate(query, keys[:, 0], keys[:, 1]))
+        assert record["air"] == pytest.approx(air, abs=1e-9)
+
+
+def test_vanilla_is_rollingq_without_rotations(data):
+    vanilla, plain, _ = train(data)
+    watched, other, rolling = train(data, rolling={"max_rotations": 0})
+    assert_same_state(vanilla.state_dict(), watched.state_dict())
+    assert plain == other
+    assert rolling.events == []
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ({"max_rotations": 2, "start_epoch": 1, "spacing": 2}, [1, 3]),
+        ({"max_rotations": 9, "start_epoch": 3}, [3, 4]),
+        ({"max_rotations": 9, "beta": 2.5}, []),
+    ],
+)
+def test_rotations_happen_as_set_and_stand_in_the_history(data, options, epochs):
+    model, result, rolling = train(data, replace(TRAINING, epochs=5), rolling=options)
+    assert [event.epoch for event in rolling.events] == epochs
+    found = [record["rotation"] for record in result.history if record.get("rotation")]
+    assert found == [asdict(event) for event in rolling.events]
+    for record in result.history[1:]:
+        event = record["rotation"]
+        assert (record["epoch"] - 1 in epochs) is (event is not None)
+        if event:
+            assert event["air"] == record["air"]
+            assert event["query_norm"] == pytest.approx(record["query_norm"])
+    assert int(model.fusion.rotation.count) == len(epochs)
+    turned = not torch.equal(model.fusion.rotation.matrix, torch.eye(8))
+    assert turned is bool(epochs)
+
+
+@pytest.mark.parametrize(("selection", "chosen"), [("best", 3), ("last", 4)])
+def test_selection_restores_the_weights_of_its_epoch(data, monkeypatch, selection, chosen):
+    # The first epoch is pretraining; at equal accuracy the lower loss wins.
+    scores = iter([(0.5, 1.0), (0.7, 2.0), (0.7, 1.5), (0.6, 0.1)])
+    states = {}
+
+    def judge(model, dataset):
+        assert dataset is data.validation
+        states[len(states) + 1] = {k: v.clone() for k, v in model.state_dict().items()}
+        return SimpleNamespace(**dict(zip(("accuracy", "loss"), next(scores), strict=True)))
+
+    monkeypatch.setattr(training, "predict", judge)
+    config = replace(TRAINING, epochs=4, selection=selection)
+    model, result, _ = train(data, config, rolling={"max_rotations": 9})
+    assert result.selected_epoch == chosen
+    assert_same_state(model.state_dict(), states[chosen])
+    assert not torch.equal(model.fusion.head.weight, states[7 - chosen]["fusion.head.weight"])
+
+
+EVENTS = [
+    RotationEvent(epoch, index + 1, 0.1, (0.2, 0.1), (0.5, 0.5), angle, 1.0, (1.0, 1.0))
+    for index, (epoch, angle) in enumerate([(0, 0.5), (2, 0.9)])
+]
+RUNS = {
+    "vanilla": None,
+    "rollingq": {"max_rotations": 9},
+    "random_matched": {"rotation": "random_matched", "schedule": EVENTS, "seed": 5},
+}
+
+
+def crash_after(monkeypatch, steps):
+    """Make training stop dead in the middle of an epoch."""
+    left = iter(range(steps))
+
+    def stopping(output, labels):
+        next(left)  # StopIteration stands for whatever ends the process
+        return total_loss(output, labels)
+
+    monkeypatch.setattr(training, "total_loss", stopping)
+
+
+@pytest.mark.parametrize("rolling", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("steps", [5, 10])
+def test_resumed_run_is_bit_identical(data, tmp_path, monkeypatch, rolling, steps):
+    config = replace(TRAINING, pretrain_epochs=2, epochs=4, selection="best", warmup_epochs=1)
+    path = tmp_path / "deep" / "run.ckpt"
+    expected = train(data, config, DROPOUT, rolling)
+
+    with monkeypatch.context() as patch:
+        crash_after(patch, steps)
+        with pytest.raises(StopIteration):
+            train(data, config, DROPOUT, rolling, checkpoint=path)
+    assert len(load_checkpoint(path)["history"]) == steps // 3
+    torch.manual_seed(999)  # a new process has other random state
+    found = train(data, config, DROPOUT, rolling, checkpoint=path)
+
+    assert_same_state(found[0].state_dict(), expected[0].state_dict())
+    assert found[1] == expected[1]
+    if rolling:
+        assert found[2].events == expected[2].events
+        assert len(found[2].events) >= 2
+
+
+def test_finished_run_is_not_trained_again(data, tmp_path, monkeypatch):
+    path = tmp_path / "run.ckpt"
+    expected, result, _ = train(data, replace(TRAINING, selection="best"), checkpoint=path)
+    crash_after(monkeypatch, 0)
+    found, again, _ = train(data, replace(TRAINING, selection="best"), checkpoint=path)
+    assert_same_state(found.state_dict(), expected.state_dict())
+    assert again == result
+
+
+KILLED = """
+import os, signal, sys
+from rollingq_core import _files
+from tests.test_training import DROPOUT, small_data, train
+
+writes = iter([os.replace] * 2)
+_files.os.replace = lambda *names: next(
+    writes, lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+)(*names)
+train(small_data(), fusion=DROPOUT, rolling={}, checkpoint=sys.argv[1])
+"""
+
+
+def test_kill_while_a_checkpoint_is_written(data, tmp_path, root):
+    path = tmp_path / "run.ckpt"
+    # The third checkpoint is written, but has not yet taken the second one's place.
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, path], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert len(load_checkpoint(path)["history"]) == 2
+    expected = train(data, fusion=DROPOUT, rolling={})
+    found = train(data, fusion=DROPOUT, rolling={}, checkpoint=path)
+    assert_same_state(found[0].state_dict(), expected[0].state_dict())
+    assert found[1] == expected[1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"config": replace(TRAINING, lr=0.03)},
+        {"rolling": {"rho": 2.0}},
+        {"rolling": None},
+        {"rolling": RUNS["random_matched"]},
+        {"data": small_data(seed=1)},
+        {"fusion": {"bias": False}},
+    ],
+    ids=["config", "rho", "vanilla", "schedule", "data", "model"],
+)
+def test_checkpoint_of_another_run_is_refused_and_kept(data, tmp_path, other):
+    path = tmp_path / "run.ckpt"
+    own = {"data": data, "rolling": {}}
+    train(**own, checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"checkpoint: .*run\.ckpt is of"):
+        train(**(own | other), checkpoint=path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_loss_that_is_not_finite_is_named(data, tmp_path, monkeypatch):
+    path = tmp_path / "run.ckpt"
+    steps = iter(range(99))
+
+    def diverging(output, labels):
+        return total_loss(output, labels) * (math.nan if next(steps) == 5 else 1)
+
+    monkeypatch.setattr(training, "total_loss", diverging)
+    with pytest.raises(ValueError, match="loss: got nan in epoch 1, expected finite"):
+        train(data, replace(TRAINING, pretrain_epochs=3), checkpoint=path)
+    assert len(load_checkpoint(path)["history"]) == 1
+
+
+def test_divergence_in_fusion_is_an_error(data):
+    with pytest.raises(ValueError, match="finite"):
+        train(data, replace(TRAINING, pretrain_epochs=0, lr=1e30))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0}, {"pretrain_epochs": -1}, {"batch_size": 0}, {"lr": 0.0},
+        {"momentum": -0.1}, {"weight_decay": -1.0}, {"warmup_epochs": math.nan},
+        {"selection": "first"},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)  # fmt: skip
+def test_wrong_setting_is_named(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}: got .*, expected"):
+        TrainingConfig(**wrong)
+
+
+def test_mixed_precision_trains_and_keeps_the_rotation_exact(data):
+    model, result, rolling = train(data, rolling={}, precision="bf16-mixed")
+    assert len(rolling.events) == 2
+    matrix = model.fusion.rotation.matrix
+    assert matrix.dtype == torch.float32
+    torch.testing.assert_close(matrix @ matrix.mT, torch.eye(8), atol=1e-6, rtol=0)
+    assert math.isfinite(result.history[-1]["validation_loss"])
+
+
+def test_it_learns(data):
+    data = small_data(train_samples=600, test_samples=400, audio_strength=5.0)
+    config = TrainingConfig(epochs=8, batch_size=32, lr=0.02)
+    for rolling in (None, {}):
+        model, result, _ = train(data, config, rolling=rolling)
+        assert predict(model, data.test).accuracy > 0.8  # chance is 0.25
+        assert result.history[-1]["train_loss"] < 0.5 * result.history[0]["train_loss"]
