@@ -1,0 +1,19 @@
+"""Settings shared by all tests."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# One thread a worker: the tests run two at a time, and small tensors gain nothing from more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples on each run, and no deadline: a first call may compile or load a library.
+settings.register_profile("book", deadline=None, derandomize=True)
+settings.load_profile("book")
+
+
+@pytest.fixture(scope="session")
+def root(pytestconfig):
+    """Return the repository's root."""
+    return pytestconfig.rootpath
