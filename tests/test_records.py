@@ -1,0 +1,140 @@
+"""Result records: what they keep, what they refuse, and where they come from."""
+
+import json
+import subprocess
+from datetime import date
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollingq_core import _files, records
+from rollingq_core.records import provenance, read_record, rounded, write_record
+
+
+def test_round_trip(tmp_path):
+    content = {
+        "runs": [{"seed": 1, "accuracy": [0.5, 0.25], "event": None}],
+        "name": "α",
+        "on": True,
+    }
+    write_record(tmp_path / "new" / "first.json", content)
+    assert read_record("first", tmp_path / "new") == content
+    assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "first.json"]
+
+
+def test_same_content_gives_the_same_bytes(tmp_path):
+    for name in ("a.json", "b.json"):
+        write_record(tmp_path / name, {"x": 1 / 3, "y": [2.0]})
+    text = (tmp_path / "a.json").read_text()
+    assert text == (tmp_path / "b.json").read_text()
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (0.123456789, 0.123457),
+        (-123456789.0, -123457000.0),
+        (1.23456789e-12, 1.23457e-12),
+        (np.float64(2 / 3), 0.666667),
+        (0.0, 0.0),
+        (123456789, 123456789),
+        (True, True),
+        ("0.123456789", "0.123456789"),
+        ((0.1234567, [0.1234567]), [0.123457, [0.123457]]),
+        ({3: 0.1234567}, {"3": 0.123457}),
+        (None, None),
+    ],
+)
+def test_floats_are_cut_to_six_digits_and_nothing_else(tmp_path, value, kept):
+    write_record(tmp_path / "r.json", {"value": value})
+    found = read_record("r", tmp_path)["value"]
+    assert found == kept
+    assert type(found) is type(kept)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_rounding_is_close_and_stable(value):
+    once = rounded(value)
+    assert abs(once - value) <= 0.5000001e-5 * abs(value) + 5e-324
+    assert rounded(once) == once
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_refused_and_nothing_is_written(tmp_path, bad):
+    write_record(tmp_path / "r.json", {"value": 1.0})
+    before = (tmp_path / "r.json").read_bytes()
+    for path in (tmp_path / "r.json", tmp_path / "other" / "r.json"):
+        with pytest.raises(ValueError, match=f"content: got {bad}, expected finite"):
+            write_record(path, {"deep": [{"value": bad}]})
+    assert (tmp_path / "r.json").read_bytes() == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]
+
+
+def test_failed_write_leaves_the_old_record(tmp_path, monkeypatch):
+    write_record(tmp_path / "r.json", {"value": 1})
+
+    def fail(*names):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(_files.os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_record(tmp_path / "r.json", {"value": 2})
+    assert read_record("r", tmp_path) == {"value": 1}
+    assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]
+
+
+def test_unknown_record_lists_those_that_there_are(tmp_path):
+    for name in ("b", "a"):
+        write_record(tmp_path / f"{name}.json", {})
+    with pytest.raises(FileNotFoundError, match=r"name: got 'c', expected one of \['a', 'b'\]"):
+        read_record("c", tmp_path)
+
+
+def test_the_books_records_are_found_by_default():
+    assert (records.results_folder() / "status.json").is_file()
+    assert read_record("status") == json.loads(
+        (records.results_folder() / "status.json").read_text()
+    )
+
+
+def test_provenance_names_everything_needed_to_repeat(root):
+    found = provenance()
+    assert date.fromisoformat(found["date"]) <= date.today()
+    assert set(found["versions"]) >= {"rollingq-core", "torch", "numpy"}
+    assert found["versions"]["numpy"] == np.__version__
+    assert "cores" in found["hardware"]
+    if (root / ".git").exists():
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
+        short = found["commit"].removesuffix("-dirty").split("-g")[-1]
+        assert (
+            head.startswith(short)
+            or short
+            == subprocess.run(
+                ["git", "describe", "--tags", "--always"], cwd=root, capture_output=True, text=True
+            ).stdout.strip()
+        )
+    json.dumps(found)
+
+
+def test_installed_package_does_not_claim_a_commit(tmp_path, monkeypatch):
+    # As in a virtual environment that lies inside somebody's own repository.
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    module = tmp_path / "venv" / "site-packages" / "rollingq_core" / "records.py"
+    module.parent.mkdir(parents=True)
+    subprocess.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", tmp_path,
+         "commit", "-q", "--allow-empty", "-m", "theirs"],
+        check=True,
+    )  # fmt: skip
+    monkeypatch.setattr(records, "__file__", str(module))
+    assert provenance()["commit"] is None
+
+
+def test_unknown_package_has_no_version(monkeypatch):
+    monkeypatch.setattr(records, "PACKAGES", ("no-such-package-at-all",))
+    assert provenance()["versions"] == {"no-such-package-at-all": None}

@@ -1,0 +1,293 @@
+"""Recipes and the command line: paired runs, records that resume, and records that still hold."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from rollingq_core import training
+from rollingq_core.__main__ import main
+from rollingq_core.model import predict
+from rollingq_core.records import read_record, results_folder, rounded
+from rollingq_core.reproduce import comparison, settings
+from rollingq_core.reproduce.settings import METHODS, SETTINGS, build_model, run_method
+from rollingq_core.training import total_loss
+from tests.small import SETTING, assert_same_state, small_data
+
+RECORDS = sorted(results_folder().glob("comparison-*.json"))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small_data()
+
+
+def test_methods_share_weights_and_order_and_differ_in_what_they_are(data, monkeypatch):
+    starts, orders, trained = {}, {}, {}
+
+    def spy(model, *arguments, **options):
+        starts[method] = {k: v.clone() for k, v in model.state_dict().items()}
+        return training.fit(model, *arguments, **options)
+
+    def note(output, labels):
+        orders[method].append(labels.tolist())
+        return total_loss(output, labels)
+
+    monkeypatch.setattr(settings, "fit", spy)
+    monkeypatch.setattr(training, "total_loss", note)
+    for method in METHODS:
+        orders[method] = []
+        trained[method] = run_method(method, data, SETTING, seed=3).model.state_dict()
+        assert_same_state(starts[method], starts["vanilla"])
+        assert orders[method] == orders["vanilla"]
+    weights = {method: tuple(state["fusion.q_proj.weight"].flatten().tolist())
+               for method, state in trained.items()}  # fmt: skip
+    assert len(set(weights.values())) == len(METHODS)
+
+
+def test_seed_decides_weights_order_and_random_directions(data):
+    states = [build_model(data, SETTING, seed).state_dict() for seed in (1, 1, 2)]
+    assert_same_state(states[0], states[1])
+    assert not torch.equal(states[0]["fusion.cls"], states[2]["fusion.cls"])
+    assert (
+        run_method("vanilla", data, SETTING, 7).result
+        != run_method("vanilla", data, SETTING, 8).result
+    )
+
+
+def test_model_takes_its_shapes_from_the_data():
+    data = small_data(classes=3)
+    grids = {"audio": data.train.inputs["audio"][:, None], "visual": torch.zeros(80, 2, 5, 9)}
+    split = data.train.with_inputs(**grids)
+    cut = replace(data, train=split, patch={"audio": (4, 2), "visual": (2, 3)})
+    for given, shapes in ((data, [[4, 8], [4, 8]]), (cut, [[4, 8], [6, 12]])):
+        model = build_model(given, SETTING, 0)
+        assert [encoder.shape for encoder in model.encoders.values()] == shapes
+        assert model(given.train.inputs).fusion.logits.shape == (80, 3)
+
+
+def test_class_token_has_the_settings_size(data):
+    small, large = (
+        build_model(data, replace(SETTING, cls_std=std), 0).fusion.cls for std in (0.1, 1.0)
+    )
+    torch.testing.assert_close(10 * small, large)
+
+
+def test_random_controls_follow_the_rollingq_run(data):
+    setting = replace(SETTING, training=replace(SETTING.training, epochs=5), spacing=2)
+    events = run_method("rollingq", data, setting, 0).events
+    assert [event.epoch for event in events] == [0, 2, 4]
+    matched = run_method("random_matched", data, setting, 0, schedule=events).events
+    free = run_method("random_free", data, setting, 0, schedule=events).events
+    assert [e.epoch for e in matched] == [e.epoch for e in free] == [0, 2, 4]
+    assert [e.angle for e in matched] == pytest.approx([e.angle for e in events], abs=1e-6)
+    assert [e.angle for e in free] != pytest.approx([e.angle for e in events], abs=1e-2)
+    assert run_method("random_free", data, setting, 0, schedule=[]).events == []
+
+
+def test_uniform_attention_stays_uniform(data):
+    run = run_method("uniform", data, SETTING, 0)
+    torch.testing.assert_close(predict(run.model, data.test).share, torch.full((60, 2), 0.5))
+
+
+def test_unknown_names_are_listed(data, tmp_path):
+    with pytest.raises(ValueError, match=r"method: got 'best', expected one of .*'rollingq'"):
+        run_method("best", data, SETTING, 0)
+    with pytest.raises(ValueError, match="setting_name: got 'X', expected one of"):
+        comparison.reproduce("synthetic", "X", (100,), out=tmp_path / "r.json")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Setting T and synthetic data, so small that one seed takes a second."""
+    short = replace(SETTING, training=replace(SETTING.training, epochs=2))
+    monkeypatch.setitem(SETTINGS, "T", short)
+    monkeypatch.setattr(comparison, "load_dataset", lambda name, seed: small_data(seed))
+    return short
+
+
+def reproduce(folder, seeds=(100, 101)):
+    return comparison.reproduce("synthetic", "T", seeds, out=folder / "record.json", jobs=1)
+
+
+def test_comparison_writes_what_it_returns(tiny, tmp_path):
+    record = reproduce(tmp_path)
+    # Read back, numbers are cut to six digits and JSON knows lists only.
+    assert read_record("record", tmp_path) == rounded(record)
+    assert [(run["seed"], run["method"]) for run in record["runs"]] == [
+        (seed, method) for seed in (100, 101) for method in METHODS
+    ]
+    assert record["config"] == {"data": "synthetic", "setting": "T", **asdict(tiny)}
+    assert record["command"].endswith("--data synthetic --setting T --seeds 2")
+    assert {"date", "commit", "versions", "hardware", "seconds", "wall_seconds"} <= set(record)
+    hashes = {run["seed"]: run["data_hash"] for run in record["runs"]}
+    assert hashes == {seed: small_data(seed).data_hash for seed in (100, 101)}
+    assert list(tmp_path.iterdir()) == [tmp_path / "record.json"]
+
+
+def test_a_runs_numbers_are_those_of_its_model(tiny, tmp_path):
+    runs = {run["method"]: run for run in reproduce(tmp_path, (100,))["runs"]}
+    for method in ("vanilla", "rollingq"):
+        run = run_method(method, small_data(100), tiny, 100)
+        found = predict(run.model, run.data.test)
+        row = runs[method]
+        assert row["accuracy"][0] == pytest.approx(found.accuracy, abs=1e-6)
+        assert row["share_normal"] == pytest.approx(float(found.share[:, 0].mean()), abs=1e-6)
+        assert row["probe_accuracy"] == pytest.approx(found.probe_accuracy, abs=1e-6)
+        assert rounded(row["events"]) == rounded([asdict(event) for event in run.events])
+        assert len(row["history"]["train_loss"]) == 3  # both stages
+        assert len(row["history"]["air"]) == 2  # fusion alone
+    assert [e["epoch"] for e in runs["random_matched"]["events"]] == [
+        e["epoch"] for e in runs["rollingq"]["events"]
+    ]
+    assert len(runs["rollingq"]["events"]) == 2
+
+
+def test_comparison_goes_on_after_a_crash(tiny, tmp_path, monkeypatch):
+    whole = reproduce(tmp_path / "whole")
+    done, original = [], comparison.run_seed
+
+    def crashing(data_name, setting_name, seed):
+        if seed == 101 and not crashed:
+            crashed.append(seed)
+            raise KeyboardInterrupt
+        done.append(seed)
+        return original(data_name, setting_name, seed)
+
+    crashed = []
+    monkeypatch.setattr(comparison, "run_seed", crashing)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(tmp_path)
+    assert not (tmp_path / "record.json").exists()
+    assert [p.name for p in (tmp_path / "record.parts").iterdir()] == ["100.json"]
+    resumed = reproduce(tmp_path)
+    assert done == [100, 101]
+    assert rounded(resumed["runs"]) == rounded(whole["runs"])
+    assert not (tmp_path / "record.parts").exists()
+
+
+def test_parts_of_another_setting_are_not_used(tiny, tmp_path, monkeypatch):
+    parts = tmp_path / "record.parts"
+    stale = {"config": {"setting": "T", "old": True}, "rows": [], "seconds": 0.0}
+    parts.mkdir()
+    (parts / "100.json").write_text(json.dumps(stale))
+    assert len(reproduce(tmp_path, (100,))["runs"]) == len(METHODS)
+
+
+def test_parts_of_seeds_not_asked_for_are_kept(tiny, tmp_path):
+    parts = tmp_path / "record.parts"
+    parts.mkdir()
+    (parts / "105.json").write_text("{}")
+    assert reproduce(tmp_path, (100,))["seeds"] == [100]
+    assert [p.name for p in parts.iterdir()] == ["105.json"]
+
+
+def test_reporting_seeds_took_no_part_in_tuning():
+    assert len(set(comparison.REPORTING_SEEDS)) >= 12
+    assert not set(comparison.REPORTING_SEEDS) & set(range(10))
+
+
+@pytest.mark.skipif(not RECORDS, reason="no comparison record has been computed yet")
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_committed_record_holds_today(path):
+    record = read_record(path.stem)
+    config = record["config"]
+    today = {"data": config["data"], "setting": config["setting"]}
+    today |= asdict(SETTINGS[config["setting"]])
+    assert config == rounded(today)
+    assert path.stem == f"comparison-{config['data']}-{config['setting']}"
+    assert len(record["seeds"]) >= 12
+    assert set(record["seeds"]) <= set(range(comparison.REPORTING_SEEDS[0], 1000))
+    assert record["levels"] == list(comparison.LEVELS)
+    for method in METHODS:
+        assert [r["seed"] for r in record["runs"] if r["method"] == method] == record["seeds"]
+    for seed in record["seeds"]:
+        runs = {r["method"]: r for r in record["runs"] if r["seed"] == seed}
+        assert len({run["data_hash"] for run in runs.values()}) == 1
+        for run in runs.values():
+            check_run(run, config)
+        check_events(runs, config)
+
+
+def check_run(run, config):
+    pretraining, epochs = (config["training"][k] for k in ("pretrain_epochs", "epochs"))
+    rates = [
+        *run["accuracy"],
+        run["share_normal"],
+        run["share_noisy"],
+        *run["probe_accuracy"].values(),
+    ]
+    assert len(run["accuracy"]) == len(comparison.LEVELS)
+    assert all(0 <= rate <= 1 for rate in rates)
+    assert -1 <= run["pearson"] <= 1
+    history = run["history"]
+    assert {name: len(values) for name, values in history.items()} == {
+        **dict.fromkeys(("air", "query_norm", "share", "validation_accuracy"), epochs),
+        **dict.fromkeys(("gradient_norm", "train_loss"), pretraining + epochs),
+    }
+    assert all(math.isfinite(value) for name in ("air", "train_loss") for value in history[name])
+    assert all(sum(share.values()) == pytest.approx(1, abs=1e-5) for share in history["share"])
+
+
+def check_events(runs, config):
+    assert runs["vanilla"]["events"] == runs["uniform"]["events"] == []
+    events = runs["rollingq"]["events"]
+    assert 1 <= len(events) <= config["max_rotations"]
+    epochs = [event["epoch"] for event in events]
+    assert config["start_epoch"] <= epochs[0] <= epochs[-1] < config["training"]["epochs"]
+    assert all(b - a >= config["spacing"] for a, b in pairwise(epochs))
+    for event in events:
+        assert abs(event["air"]) >= config["beta"] * (1 - 1e-5)
+        assert event["air"] == runs["rollingq"]["history"]["air"][event["epoch"]]
+        assert sum(event["weights"]) == pytest.approx(1, abs=1e-5)
+    for control in ("random_matched", "random_free"):
+        assert [event["epoch"] for event in runs[control]["events"]] == epochs
+    angles = [event["angle"] for event in runs["random_matched"]["events"]]
+    assert angles == pytest.approx([event["angle"] for event in events], abs=1e-5)
+
+
+def test_command_line_writes_the_record(monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(comparison, "reproduce", lambda *a, **k: asked.append((a, k)))
+    main(["reproduce", "comparison", "--data", "synthetic", "--setting", "T", "--seeds", "3",
+          "--jobs", "1", "--out", str(tmp_path)])  # fmt: skip
+    path = tmp_path / "comparison-synthetic-T.json"
+    assert asked == [(("synthetic", "T", (100, 101, 102)), {"out": path, "jobs": 1})]
+    assert capsys.readouterr().out == f"{path}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: command"),
+        (["train"], "invalid choice: 'train'"),
+        (["reproduce"], "the following arguments are required: recipe"),
+        (["reproduce", "comparison", "--data", "movies"], "argument --data: invalid choice"),
+        (["reproduce", "comparison", "--setting", "X"], "argument --setting: invalid choice"),
+        (["reproduce", "comparison", "--seeds", "many"], "argument --seeds: invalid int value"),
+        (["reproduce", "comparison", "--seeds", "0"], "--seeds: got 0, expected at least 1"),
+        (["reproduce", "comparison", "--jobs", "0"], "--jobs: got 0, expected at least 1"),
+    ],
+)
+def test_bad_arguments_end_with_code_2_and_a_clear_line(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(comparison, "reproduce", None)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in last
+
+
+def test_help_shows_an_example(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "rollingq_core", "reproduce", "--help"],
+        cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "example: python -m rollingq_core reproduce comparison" in " ".join(done.stdout.split())
+    assert done.stderr == ""
