@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rollingq_core.evaluation.attention import AttentionContrast
-from rollingq_core.plots.style import COLOURS, figure
+from rollingq_core.plots.style import COLOURS, METHODS, figure
 
 
 def share_distributions(contrasts: Mapping[str, AttentionContrast], title: str) -> Figure:
@@ -88,7 +88,10 @@ def key_distributions(contrasts: Mapping[str, AttentionContrast], title: str) ->
     title
         The finding.
     """
-    with figure(2, len(contrasts), 4.6, sharex=True, sharey=True, squeeze=False) as (made, axes):
+    with figure(2, len(contrasts), 4.6, sharex=True, sharey=True, squeeze=False, dpi=200) as (
+        made,
+        axes,
+    ):
         for column, (name, contrast) in enumerate(contrasts.items()):
             for row, answers in enumerate((contrast.normal, contrast.noisy)):
                 axis = axes[row, column]
@@ -99,12 +102,11 @@ def key_distributions(contrasts: Mapping[str, AttentionContrast], title: str) ->
                         answers.key_norms[:, index],
                         s=9,
                         alpha=0.35,
-                        linewidths=0,
+                        linewidths=0.8 if noisy else 0,
                         marker="x" if noisy else ("o", "s")[index],
                         color=COLOURS["noise"] if noisy else COLOURS[modality],
                         label=f"{modality} is noise" if noisy else modality,
                         rasterized=True,
-                        **({"linewidth": 0.8} if noisy else {}),
                     )
                 axis.axvline(0, color=COLOURS["noise"], linewidth=0.8)
                 axis.set_xlim(-1, 1)
@@ -139,13 +141,88 @@ def token_attention(
         The finding.
     """
     with figure(1, len(rows), 2.4, sharey=True, squeeze=False) as (made, axes):
-        for axis, (title, row) in zip(axes[0], rows.items(), strict=True):
+        for axis, (panel, row) in zip(axes[0], rows.items(), strict=True):
             values = torch.as_tensor(row).tolist()
             for place, (value, modality) in enumerate(zip(values, modalities, strict=True)):
                 axis.bar(place, value, color=COLOURS[modality], hatch="//" * (modality == "visual"))
             names = dict.fromkeys(modalities)
-            axis.set(title=title, xticks=range(len(values)), xlabel=" | ".join(names) + " tokens")
+            axis.set(title=panel, xticks=range(len(values)), xlabel=" | ".join(names) + " tokens")
         axes[0, 0].set_ylabel("attention")
         if title is not None:
             made.suptitle(title, fontsize=11)
+    return made
+
+
+def share_against(
+    panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]],
+    curve: tuple[Tensor, Tensor],
+    title: str,
+) -> Figure:
+    """Draw the audio share of each sample over what might explain it.
+
+    Parameters
+    ----------
+    panels
+        By axis label: for each method the explaining quantity and the share, shape ``[N]`` each.
+    curve
+        A line for the last panel: its abscissae and shares, shape ``[K]`` each.
+    title
+        The finding.
+    """
+    with figure(1, len(panels), 3.2, sharey=True, squeeze=False, dpi=200) as (made, axes):
+        for axis, (label, methods) in zip(axes[0], panels.items(), strict=True):
+            for method, (values, share) in methods.items():
+                style = METHODS[method]
+                axis.scatter(
+                    values,
+                    share,
+                    s=8,
+                    alpha=0.35,
+                    linewidths=0,
+                    color=style["color"],
+                    marker=style["marker"],
+                    label=style["label"],
+                    rasterized=True,
+                )
+            axis.set(xlabel=label, ylim=(0, 1))
+        axes[0, -1].plot(*curve, color=COLOURS["noise"], label="share without spread")
+        axes[0, 0].set_ylabel("attention share of audio")
+        for handle in axes[0, -1].legend(loc="lower right", markerscale=2).legend_handles:
+            handle.set_alpha(1)
+        made.suptitle(title, fontsize=11)
+    return made
+
+
+def lean_over_epochs(histories: Mapping[str, Sequence[Sequence[Mapping]]], title: str) -> Figure:
+    """Draw cosines and share of both modalities over epochs: mean and sd over runs (Fig. 2, 6).
+
+    Parameters
+    ----------
+    histories
+        By method, one column each: the fusion epochs of each run, as :func:`fit` returns them.
+    title
+        The finding.
+    """
+    labels = {"cosines": "cosine with the query", "share": "attention share"}
+    with figure(2, len(histories), 4.4, sharex=True, sharey="row", squeeze=False) as (made, axes):
+        for column, (method, runs) in enumerate(histories.items()):
+            for axis, field in zip(axes[:, column], labels, strict=True):
+                for modality, marker in (("audio", "o"), ("visual", "s")):
+                    curves = np.array([[e[field][modality] for e in run] for run in runs])
+                    epochs = np.arange(1, curves.shape[1] + 1)
+                    mean, spread = curves.mean(axis=0), curves.std(axis=0, ddof=1)
+                    shade = COLOURS[modality]
+                    axis.plot(epochs, mean, color=shade, marker=marker, markevery=8, label=modality)
+                    axis.fill_between(
+                        epochs, mean - spread, mean + spread, color=shade, alpha=0.18, lw=0
+                    )
+            turned = {i + 1 for run in runs for i, e in enumerate(run) if e["rotation"]}
+            for epoch in sorted(turned):
+                axes[0, column].axvline(epoch, ymax=0.04, color=COLOURS["query"], linewidth=1.2)
+            axes[0, column].set_title(METHODS[method]["label"])
+            axes[1, column].set(xlabel="epoch of fusion", ylim=(0, 1))
+        for axis, label in zip(axes[:, 0], labels.values(), strict=True):
+            axis.set_ylabel(label)
+        axes[1, 0].legend(loc="center right")
+        made.suptitle(title, fontsize=11)
     return made

@@ -1,6 +1,7 @@
 """The settings in which the book studies RollingQ on a CPU, and one run of each method in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -159,5 +160,20 @@ def run_method(
             seed=seed,
         )
     config = replace(setting.training, seed=seed)
-    result = fit(model, data, config, rolling, **options)
+    with one_thread():
+        result = fit(model, data, config, rolling, **options)
     return Run(model, data, result, rolling.events if rolling else [])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Use one thread: on matrices this small, a second one is only waited for.
+
+    It also makes the result independent of the number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,46 @@
+"""Figures and tables: one function each, from records to a picture."""
+
+from rollingq_core.plots.attention import (
+    key_distributions,
+    lean_over_epochs,
+    mass_against_imbalance,
+    share_against,
+    share_distributions,
+    token_attention,
+)
+from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
+from rollingq_core.plots.samples import sample_pairs
+from rollingq_core.plots.style import COLOURS, METHODS, BookFigure, Table, figure
+from rollingq_core.plots.training import (
+    accuracy_table,
+    difference_table,
+    epoch_curves,
+    mean_interval,
+    noise_curves,
+    of_method,
+    paired_difference,
+)
+
+__all__ = [
+    "COLOURS",
+    "METHODS",
+    "BookFigure",
+    "Table",
+    "accuracy_table",
+    "alpha_curves",
+    "difference_table",
+    "epoch_curves",
+    "figure",
+    "key_distributions",
+    "lean_over_epochs",
+    "mass_against_imbalance",
+    "mean_interval",
+    "noise_curves",
+    "of_method",
+    "paired_difference",
+    "plane_of_turn",
+    "sample_pairs",
+    "share_against",
+    "share_distributions",
+    "token_attention",
+]

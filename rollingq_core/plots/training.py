@@ -1,0 +1,156 @@
+"""Figures of training and of tests over many seeds, drawn from records."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from rollingq_core.plots.style import COLOURS, METHODS, Table, figure
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def of_method(runs: Rows, method: str) -> list[Mapping[str, Any]]:
+    """Return the runs of one method in the order of their seeds."""
+    return sorted((run for run in runs if run["method"] == method), key=lambda run: run["seed"])
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean, and half the width of its 95 % interval (Student's t)."""
+    values = np.asarray(values, dtype=float)
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(half)
+
+
+def paired_difference(
+    runs: Rows, method: str, baseline: str, value: Callable[[Mapping[str, Any]], float]
+) -> tuple[float, float]:
+    """Return the mean of ``method - baseline`` over shared seeds, and its 95 % half width.
+
+    Raises
+    ------
+    ValueError
+        The two methods were not run on the same seeds.
+    """
+    left, right = of_method(runs, method), of_method(runs, baseline)
+    if [run["seed"] for run in left] != [run["seed"] for run in right]:
+        raise ValueError(f"runs: seeds of {method!r} and {baseline!r} differ, expected the same")
+    return mean_interval([value(a) - value(b) for a, b in zip(left, right, strict=True)])
+
+
+def epoch_curves(runs: Rows, methods: Sequence[str], first_epoch: int, title: str) -> Figure:
+    """Draw AIR, audio share, |q| and gradient norms over epochs: mean and sd over seeds.
+
+    Parameters
+    ----------
+    runs
+        Runs of a comparison record.
+    methods
+        Which to draw.
+    first_epoch
+        Epochs before fusion started; the axis counts from the start of fusion.
+    title
+        The finding.
+    """
+    panels = {
+        "AIR": lambda run: run["history"]["air"],
+        "attention share of audio": lambda run: [s["audio"] for s in run["history"]["share"]],
+        "|q|": lambda run: run["history"]["query_norm"],
+        "gradient norm, visual / audio": lambda run: [
+            g["visual"] / g["audio"] for g in run["history"]["gradient_norm"][first_epoch:]
+        ],
+    }
+    with figure(2, 2, 4.8, sharex=True) as (made, axes):
+        for axis, (label, curve) in zip(axes.flat, panels.items(), strict=True):
+            for method in methods:
+                curves = np.array([curve(run) for run in of_method(runs, method)])
+                epochs = np.arange(1, curves.shape[1] + 1)
+                mean, spread = curves.mean(axis=0), curves.std(axis=0, ddof=1)
+                style = {k: v for k, v in METHODS[method].items() if k != "marker"}
+                axis.plot(epochs, mean, **style)
+                axis.fill_between(
+                    epochs, mean - spread, mean + spread, color=style["color"], alpha=0.18, lw=0
+                )
+            axis.set_ylabel(label)
+        for axis in axes[1]:
+            axis.set_xlabel("epoch of fusion")
+        for epoch in sorted({e["epoch"] for run in runs for e in run["events"]}):
+            axes[0, 0].axvline(epoch + 1, ymax=0.04, color=COLOURS["query"], linewidth=1.2)
+        axes[0, 0].axhline(0, color=COLOURS["noise"], linewidth=0.8)
+        axes[0, 1].axhline(0.5, color=COLOURS["noise"], linewidth=0.8)
+        axes[0, 1].legend(loc="upper right")
+        made.suptitle(title, fontsize=11)
+    return made
+
+
+def noise_curves(runs: Rows, levels: Sequence[float], methods: Sequence[str], title: str) -> Figure:
+    """Draw accuracy over the noise level: mean and 95 % interval over seeds.
+
+    Parameters
+    ----------
+    runs, methods
+        Runs of a comparison record, and which methods to draw.
+    levels
+        Noise levels, in the order of each run's ``accuracy``.
+    title
+        The finding.
+    """
+    with figure(height=3.4) as (made, axis):
+        for shift, method in enumerate(methods):
+            table = np.array([run["accuracy"] for run in of_method(runs, method)]) * 100
+            means, halves = np.array([mean_interval(column) for column in table.T]).T
+            # Shifted a little, so that the bars of two methods don't hide each other.
+            places = np.asarray(levels) + 0.008 * (shift - (len(methods) - 1) / 2)
+            axis.errorbar(places, means, halves, capsize=2.5, **METHODS[method])
+        axis.set(
+            xlabel="noise level in the audio",
+            ylabel="test accuracy, %",
+            xticks=list(levels),
+            title=title,
+        )
+        axis.legend()
+    return made
+
+
+def accuracy_table(
+    runs: Rows, levels: Sequence[float], methods: Sequence[str], caption: str
+) -> Table:
+    """Return accuracies in %, mean ± sd over seeds, and attention's shares, a row a method."""
+    rows = []
+    for method in methods:
+        found = of_method(runs, method)
+        table = np.array([run["accuracy"] for run in found]) * 100
+        normal, noisy = (
+            np.mean([r[key] for r in found]) for key in ("share_normal", "share_noisy")
+        )
+        cells = [
+            f"{mean:.1f} ± {sd:.1f}"
+            for mean, sd in zip(table.mean(axis=0), table.std(axis=0, ddof=1), strict=True)
+        ]
+        pearson = np.mean([run["pearson"] for run in found])
+        rows.append(
+            [
+                METHODS[method]["label"],
+                *cells,
+                f"{normal:.2f} → {noisy:.2f}",
+                "none" if method == "uniform" else f"{pearson:+.2f}",
+            ]
+        )
+    header = ["method", *(f"noise {level:g}" for level in levels), "audio share", "correlation"]
+    return Table(header, rows, caption)
+
+
+def difference_table(
+    runs: Rows, levels: Sequence[float], pairs: Sequence[tuple[str, str]], caption: str
+) -> Table:
+    """Return paired differences of accuracy in points, mean ± 95 % half width, a row a pair."""
+    rows = []
+    for method, baseline in pairs:
+        cells = []
+        for index in range(len(levels)):
+            mean, half = paired_difference(runs, method, baseline, lambda r: r["accuracy"][index])  # noqa: B023
+            cells.append(f"{100 * mean:+.1f} ± {100 * half:.1f}")
+        rows.append([f"{METHODS[method]['label']} − {METHODS[baseline]['label']}", *cells])
+    return Table(["difference", *(f"noise {level:g}" for level in levels)], rows, caption)
