@@ -151,7 +151,7 @@ BookFigure(
     "query gives each token a fifth, wherever it points. A long one picks the two tokens that "
     "reach farthest in its direction, one of each sense, and ignores the rest.",
     alt="Three bar charts of five bars. At length 0.1 all bars are near 0.2, at length 5 only the "
-    "first audio and the first visual token have bars, of one half each.",
+    "first audio and the first visual token have bars worth speaking of, just under one half each.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -190,7 +190,7 @@ def textbook(layer, tokens):
 # On the left, $W_K$ and $W_V$ act on each token. On the right, $W_K$ acts once, on the query, and
 # $W_V$ once a sample, on the pooled tokens. In the package it reads
 
-# %% tags=["hide-output"]
+# %%
 import inspect
 
 print(inspect.getsource(AttentionFusion._attention_row))
@@ -233,7 +233,7 @@ Table(
     ["way", "million multiply-adds", "times the least"],
     [[way, f"{n / 1e6:,.1f}", f"{n / least:,.0f}"] for way, n in costs.items()],
     "Forward pass of one single-head fusion, B = 16, L = 375, d = 768: about the token count and "
-    "the width of a ViT-B/16 on one spectrogram and one picture. By formula, not timed.",
+    "the width of a ViT-B/16 on one spectrogram and one picture. No output map. By formula, not timed.",
 )
 
 # %% [markdown]
@@ -293,7 +293,7 @@ def describe(keys_a, keys_v):
 found = {name: describe(*keys) for name, keys in cases.items()}
 Table(
     ["case", "score a", "score v", "AIR", "share a"],
-    [[name, *(f"{x + 0.0:.2f}" for x in numbers)] for name, numbers in found.items()],
+    [[name, *(f"{round(x, 2) + 0.0:.2f}" for x in numbers)] for name, numbers in found.items()],
     "Eq. 4, Eq. 9 and the share of audio, in four toy cases with d = 2 and |q| = 2.",
 )
 
@@ -343,8 +343,8 @@ total = sum(of_audio - of_visual for of_audio, of_visual in gaps.values())
 print(f"share of audio = sigmoid({total:.4f}) = {total.sigmoid():.6f}")
 
 # %% [markdown]
-# So the cosine counts, but it is multiplied by $\lvert q \rvert$ and by $\lVert \hat k^m \rVert$,
-# and it stands beside the count and the spread. AIR is a faithful stand-in for the share where the
+# Four things, then: the number of tokens, the cosine, the lengths that multiply it
+# ($\lvert q \rvert$ and $\lVert \hat k^m \rVert$), and the spread. AIR is a faithful stand-in for the share where the
 # counts agree, the norms of the average keys agree, the spreads agree, and $\lvert q \rvert$ is
 # large enough. The first two are assumptions of the paper. {doc}`04_keys` checks them on a trained
 # model.

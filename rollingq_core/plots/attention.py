@@ -112,7 +112,7 @@ def key_distributions(contrasts: Mapping[str, AttentionContrast], title: str) ->
                 axis.set_xlim(-1, 1)
                 if row == 0:
                     axis.set_title(name)
-                for handle in axis.legend(loc="upper left", handletextpad=0.1).legend_handles:
+                for handle in axis.legend(loc="upper right", handletextpad=0.1).legend_handles:
                     handle.set_alpha(1)
             axes[1, column].set_xlabel("cosine with the query")
         for row, kind in enumerate(("normal", f"{contrast.modality} replaced")):
