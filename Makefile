@@ -41,7 +41,7 @@ bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python -m benchmarks
 
 reproduce: $(STAMP) ## compute the records in results/ again
-	$(BIN)/python -m rollingq_core reproduce
+	$(BIN)/python -m rollingq_core reproduce comparison
 
 clean: ## remove what the other targets built, but not the environment
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis dist

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
@@ -131,6 +132,16 @@ def test_pages_name_no_folder_of_the_builder(root, html):
     folder = str(root)
     for path in [*html.rglob("*.html"), html / "searchindex.js"]:
         assert folder not in path.read_text(encoding="utf-8"), path.name
+
+
+def test_every_public_name_is_documented(html):
+    written = (html / "book" / "api.html").read_text(encoding="utf-8")
+    documented = set(re.findall(r'<dt class="sig[^"]*" id="([\w.]+)"', written))
+    for module in ("", ".data", ".evaluation", ".plots"):
+        package = import_module(f"rollingq_core{module}")
+        for name in package.__all__:
+            if callable(getattr(package, name)):
+                assert f"{package.__name__}.{name}" in documented
 
 
 @pytest.fixture(scope="session")
