@@ -1,0 +1,310 @@
+"""Figures and tables: what they show, and how they stand on a page."""
+
+import inspect
+import re
+from dataclasses import replace
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from scipy import stats
+
+from rollingq_core import anchor_weight, plots
+from rollingq_core.evaluation import attention_contrast
+from rollingq_core.plots import COLOURS, BookFigure, Table
+from rollingq_core.plots.style import INK
+from rollingq_core.reproduce.comparison import LEVELS, summarise
+from rollingq_core.reproduce.settings import run_method
+from tests.small import SETTING, small_data, small_model
+
+METHODS = ("vanilla", "rollingq", "uniform")
+TITLE = "The finding"
+
+
+@pytest.fixture(scope="module")
+def trained():
+    setting = replace(SETTING, training=replace(SETTING.training, epochs=2))
+    return {
+        (method, seed): run_method(method, small_data(seed), setting, seed)
+        for method in METHODS
+        for seed in (101, 100)
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(trained):
+    return [summarise(method, seed, run) for (method, seed), run in trained.items()]
+
+
+@pytest.fixture(scope="module")
+def drawn(trained, runs):
+    """One drawing of each figure function."""
+    contrasts = {"a": attention_contrast(small_model(), small_data().test, "audio")}
+    line = torch.linspace(-1, 1, 5)
+    histories = {
+        method: [trained[method, seed].result.history[1:] for seed in (100, 101)]
+        for method in ("vanilla", "rollingq")
+    }
+    vectors = {
+        "audio": torch.tensor([1.0, 0.2]),
+        "visual": torch.tensor([-0.3, 1.0]),
+        "query": torch.tensor([2.0, 0.0]),
+        "anchor": torch.tensor([1.0, 1.7]),
+        "unscaled": torch.tensor([0.8, 1.3]),
+    }
+    grids = small_data()
+    inputs = {name: values[:, None] for name, values in grids.train.inputs.items()}
+    patch = {"audio": (4, 2), "visual": (1, 8)}
+    grids = replace(grids, train=grids.train.with_inputs(**inputs), patch=patch)
+    shares = torch.linspace(0, 1, 5)
+    return {
+        "alpha_curves": plots.alpha_curves((1, 3), TITLE),
+        "epoch_curves": plots.epoch_curves(runs, METHODS, 1, TITLE),
+        "key_distributions": plots.key_distributions(contrasts, TITLE),
+        "lean_over_epochs": plots.lean_over_epochs(histories, TITLE),
+        "mass_against_imbalance": plots.mass_against_imbalance(
+            line, {"|q| = 1": shares}, torch.rand(3, 2), TITLE
+        ),
+        "noise_curves": plots.noise_curves(runs, LEVELS, METHODS, TITLE),
+        "plane_of_turn": plots.plane_of_turn({"a": vectors}, TITLE),
+        "sample_pairs": plots.sample_pairs(grids, [0, 1], TITLE),
+        "share_against": plots.share_against(
+            {"x": {"rollingq": (line, shares)}}, (line, shares), TITLE
+        ),
+        "share_distributions": plots.share_distributions(contrasts, TITLE),
+        "token_attention": plots.token_attention(
+            {"a": torch.tensor([0.25, 0.75])}, ["audio", "visual"], TITLE
+        ),
+    }
+
+
+def figure_functions():
+    functions = {name: getattr(plots, name) for name in plots.__all__}
+    return {
+        name
+        for name, function in functions.items()
+        if inspect.isfunction(function)
+        and inspect.signature(function).return_annotation in (Figure, "Figure")
+    }
+
+
+def test_each_figure_function_has_an_example_here(drawn):
+    assert set(drawn) == figure_functions()
+
+
+def test_each_figure_is_a_figure_with_its_finding_and_named_axes(drawn):
+    for name, made in drawn.items():
+        assert isinstance(made, Figure), name
+        titles = [made.get_suptitle(), *(axis.get_title("left") for axis in made.axes)]
+        titles += [axis.get_title() for axis in made.axes]
+        assert TITLE in titles, name
+        assert made.axes[0].get_ylabel(), name
+        assert made.get_size_inches()[0] == 6.4, name
+
+
+@pytest.fixture(scope="module")
+def pages(drawn):
+    """Each figure as it stands on a page."""
+    return {
+        name: BookFigure(made, "caption", f'alt "of" {name} & <more>').svg()
+        for name, made in drawn.items()
+    }
+
+
+def test_each_figure_is_an_image_with_a_text_for_those_who_cannot_see_it(pages):
+    for name, svg in pages.items():
+        root = ElementTree.fromstring(svg)
+        assert root.tag.endswith("svg")
+        assert root.get("role") == "img"
+        assert root.get("aria-label") == f'alt "of" {name} & <more>'
+
+
+def test_text_takes_the_pages_colour(pages):
+    for name, svg in pages.items():
+        # Pictures, and hatches inside a coloured bar, lie on a ground of their own.
+        lines = re.sub(r'href="data:[^"]*"|<pattern.*?</pattern>', "", svg, flags=re.DOTALL)
+        assert "currentColor" in lines, name
+        assert INK not in lines, name
+        assert not re.search(r"(fill|stroke): (#000000|black|#ffffff|white)\b", lines), name
+
+
+def test_same_figure_gives_the_same_text(runs):
+    def drawing():
+        return BookFigure(plots.noise_curves(runs, LEVELS, METHODS, TITLE), "c", "alt")
+
+    first = drawing()
+    assert first.svg() == first.svg() == drawing().svg()
+    assert first._repr_html_() == drawing()._repr_html_()
+    assert repr(first) == "BookFigure('alt')"
+
+
+def test_two_figures_share_no_id(drawn):
+    ids = []
+    for alt in ("one", "two"):
+        svg = BookFigure(drawn["noise_curves"], "caption", alt).svg()
+        own = re.findall(r'\bid="([^"]+)"', svg)
+        assert len(own) == len(set(own)) > 10
+        references = re.findall(r'href="#([^"]+)"', svg) + re.findall(r"url\(#([^)]+)\)", svg)
+        assert references
+        assert set(references) <= set(own)
+        ids.append(set(own))
+    assert not ids[0] & ids[1]
+
+
+def test_caption_is_escaped(drawn):
+    html = BookFigure(drawn["alpha_curves"], "a < b & <script>", "alt")._repr_html_()
+    assert "<figcaption>a &lt; b &amp; &lt;script&gt;</figcaption>" in html
+    assert "<script>" not in html
+
+
+@pytest.mark.parametrize(("caption", "alt"), [("", "alt"), ("caption", ""), ("caption", " \n")])
+def test_empty_text_is_refused(drawn, caption, alt):
+    with pytest.raises(ValueError, match="caption, alt: got an empty text, expected"):
+        BookFigure(drawn["alpha_curves"], caption, alt)
+
+
+def test_figures_are_not_left_open(drawn):
+    import matplotlib.pyplot as plt
+
+    assert plt.get_fignums() == []
+
+
+def test_colours_are_the_books():
+    assert COLOURS == {
+        "audio": "#D55E00",
+        "visual": "#0072B2",
+        "text": "#009E73",
+        "query": "#CC79A7",
+        "anchor": "#E69F00",
+        "noise": "#7F7F7F",
+    }
+
+
+def test_methods_differ_in_more_than_colour():
+    styles = plots.METHODS.values()
+    lines = [(style["color"], style["linestyle"]) for style in styles]
+    assert len(set(lines)) == len({style["marker"] for style in styles}) == len(lines)
+    assert plots.METHODS["vanilla"]["linestyle"] == "--"
+    assert plots.METHODS["rollingq"]["linestyle"] == "-"
+
+
+def test_noise_curves_draw_mean_and_interval(runs):
+    made = plots.noise_curves(runs, LEVELS, ["rollingq"], TITLE)
+    accuracy = 100 * np.array([r["accuracy"] for r in runs if r["method"] == "rollingq"])
+    container = made.axes[0].containers[0]
+    np.testing.assert_allclose(container.lines[0].get_ydata(), accuracy.mean(0))
+    half = stats.t.ppf(0.975, 1) * accuracy.std(0, ddof=1) / np.sqrt(2)
+    bars = np.array(container.lines[2][0].get_segments())
+    np.testing.assert_allclose(bars[:, 1, 1] - bars[:, 0, 1], 2 * half, atol=1e-9)
+
+
+def test_epoch_curves_draw_the_mean_from_the_start_of_fusion(runs):
+    made = plots.epoch_curves(runs, ["vanilla"], 1, TITLE)
+    found = [r["history"] for r in runs if r["method"] == "vanilla"]
+    ratios = [[g["visual"] / g["audio"] for g in h["gradient_norm"][1:]] for h in found]
+    expected = [
+        np.mean([h["air"] for h in found], 0),
+        np.mean([[s["audio"] for s in h["share"]] for h in found], 0),
+        np.mean([h["query_norm"] for h in found], 0),
+        np.mean(ratios, 0),
+    ]
+    for axis, curve in zip(made.axes, expected, strict=True):
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), curve)
+        np.testing.assert_allclose(axis.lines[0].get_xdata(), [1, 2])
+
+
+def test_alpha_curves_draw_equation_11():
+    line = plots.alpha_curves((3,), TITLE).axes[0].lines[0]
+    x, y = line.get_data()
+    np.testing.assert_allclose(y, [anchor_weight(value, 3) for value in x])
+    assert all(later < earlier for earlier, later in pairwise(y))
+
+
+def run(method, seed, *accuracy):
+    return {"method": method, "seed": seed, "accuracy": list(accuracy)}
+
+
+PAIRS = [
+    run("rollingq", 2, 0.80, 0.5), run("rollingq", 1, 0.90, 0.6), run("rollingq", 3, 0.70, 0.4),
+    run("vanilla", 1, 0.80, 0.5), run("vanilla", 3, 0.60, 0.4), run("vanilla", 2, 0.75, 0.5),
+]  # fmt: skip
+
+
+def test_paired_difference_by_hand():
+    # .1, .05, .1: mean 1/12, sd .0288675, t(.975; 2) = 4.302653.
+    mean, half = plots.paired_difference(PAIRS, "rollingq", "vanilla", lambda r: r["accuracy"][0])
+    assert mean == pytest.approx(1 / 12)
+    assert half == pytest.approx(4.302653 * 0.0288675 / 3**0.5, abs=1e-6)
+    back, same = plots.paired_difference(PAIRS, "vanilla", "rollingq", lambda r: r["accuracy"][0])
+    assert (back, same) == pytest.approx((-mean, half))
+
+
+def test_difference_needs_the_same_seeds():
+    with pytest.raises(ValueError, match="seeds of 'rollingq' and 'vanilla' differ"):
+        plots.paired_difference(PAIRS[:-1], "rollingq", "vanilla", lambda r: 0.0)
+
+
+def test_difference_table_holds_points():
+    table = plots.difference_table(PAIRS, (0.0, 0.5), [("rollingq", "vanilla")], "caption")
+    assert table.header == ["difference", "noise 0", "noise 0.5"]
+    # Second column: .1, 0, 0: mean 1/30, half width 4.302653 * .0577350 / sqrt 3.
+    assert table.rows == [["RollingQ − vanilla", "+8.3 ± 7.2", "+3.3 ± 14.3"]]
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=12).filter(lambda x: np.ptp(x) > 1e-3))
+def test_interval_equals_scipys(values):
+    mean, half = plots.mean_interval(values)
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx(tuple(interval), abs=1e-9)
+
+
+def test_accuracy_table_by_hand():
+    rows = [
+        {
+            **run("uniform", seed, accuracy),
+            "share_normal": 0.5,
+            "share_noisy": noisy,
+            "pearson": 0.0,
+        }
+        for seed, accuracy, noisy in ((1, 0.5, 0.25), (2, 0.6, 0.35))
+    ]
+    rows += [{**row, "method": "rollingq", "pearson": -0.5} for row in rows]
+    table = plots.accuracy_table(rows, (0.5,), ("uniform", "rollingq"), "caption")
+    assert table.header == ["method", "noise 0.5", "audio share", "correlation"]
+    assert table.rows == [
+        ["uniform", "55.0 ± 7.1", "0.50 → 0.30", "none"],
+        ["RollingQ", "55.0 ± 7.1", "0.50 → 0.30", "-0.50"],
+    ]
+
+
+TABLE = Table(["method", "accuracy"], [["a", "1.0"], ["longer", "10.0"]], "n < 3")
+
+
+def test_table_as_text_is_aligned():
+    assert repr(TABLE) == "method  accuracy\na            1.0\nlonger      10.0"
+
+
+def test_table_on_a_page_has_headers_and_numbers_to_the_right():
+    html = TABLE._repr_html_()
+    root = ElementTree.fromstring(html.replace("scope=col", 'scope="col"'))
+    head, *body = root.iter("tr")
+    assert [cell.tag for cell in head] == ["th", "th"]
+    assert [[cell.text for cell in row] for row in body] == TABLE.rows
+    for row in (head, *body):
+        assert row[0].tag == "th"
+        assert "text-align:left" in row[0].get("style")
+        assert all("text-align:right" in cell.get("style") for cell in row[1:])
+    assert {row[0].get("scope") for row in body} == {"row"}
+    assert {cell.get("scope") for cell in head} == {"col"}
+    assert root.find(".//caption").text == "n < 3"
+    assert html == TABLE._repr_html_()
+
+
+def test_table_refuses_a_ragged_row():
+    with pytest.raises(ValueError, match="rows: got a row of 1 cells, expected 2"):
+        Table(["a", "b"], [["1", "2"], ["1"]], "caption")
