@@ -22,10 +22,8 @@ def sample_pairs(data: DataSplits, indices: list[int], title: str) -> Figure:
         for column, index in enumerate(indices):
             inputs, label = data.train[index]
             for row, (name, cmap) in enumerate((("audio", "inferno"), ("visual", "gray_r"))):
-                axis, grid = axes[row, column], inputs[name][0]
-                axis.imshow(
-                    grid, cmap=cmap, aspect="auto", origin="lower" if row == 0 else "upper"
-                )
+                axis, grid = axes[row, column], inputs[name][0].numpy()
+                axis.imshow(grid, cmap=cmap, aspect="auto", origin="lower" if row == 0 else "upper")
                 height, width = data.patch[name]
                 for x in range(width, grid.shape[1], width):
                     axis.axvline(x - 0.5, color=COLOURS[name], linewidth=0.8)
