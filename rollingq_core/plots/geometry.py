@@ -22,8 +22,8 @@ def alpha_curves(rhos: Sequence[float], title: str) -> Figure:
         axis.axhline(0.5, color=COLOURS["noise"], linewidth=0.8)
         axis.set(xlabel="AIR", ylabel="weight α of the audio key", title=title)
         axis.legend(loc="upper right")
-        axis.annotate("query leans on audio", (1.98, 0.06), ha="right", color=COLOURS["audio"])
-        axis.annotate("query leans on vision", (-1.98, 0.89), ha="left", color=COLOURS["visual"])
+        axis.annotate("query leans on audio →", (1.98, 0.54), ha="right", color=COLOURS["audio"])
+        axis.annotate("← query leans on vision", (-1.98, 0.42), ha="left", color=COLOURS["visual"])
     return made
 
 
@@ -41,7 +41,7 @@ def plane_of_turn(panels: Mapping[str, Mapping[str, Tensor]], title: str) -> Fig
     names = {"audio": "audio key", "visual": "visual key", "unscaled": "Eq. 10 as printed"}
     with figure(1, len(panels), 3.4, squeeze=False) as (made, axes):
         for axis, (panel, vectors) in zip(axes[0], panels.items(), strict=True):
-            reach = 1.15 * max(float(v.norm()) for v in vectors.values())
+            reach = 1.3 * max(float(v.norm()) for v in vectors.values())
             for name, vector in vectors.items():
                 _arrow(axis, vector, name)
             axis.plot([], [], alpha=0, label=" ")  # keeps the legend's height equal in all panels
@@ -62,11 +62,12 @@ def plane_of_turn(panels: Mapping[str, Mapping[str, Tensor]], title: str) -> Fig
                 xlabel="first axis of the plane",
             )
             for name, vector in vectors.items():
-                tip = vector / vector.norm() * (float(vector.norm()) + 0.06 * reach)
+                inner = name == "unscaled"
+                tip = 0.8 * vector if inner else vector * (1 + 0.06 * reach / vector.norm())
                 axis.annotate(
-                    names.get(name, name),
+                    "  " * inner + names.get(name, name),
                     tip.tolist(),
-                    ha="left" if tip[0] >= 0 else "right",
+                    ha="left" if inner or tip[0] >= 0 else "right",
                     va="bottom" if tip[1] >= 0 else "top",
                     color=COLOURS.get(name, INK),
                     fontsize=9,

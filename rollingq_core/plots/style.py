@@ -84,7 +84,10 @@ def figure(rows: int = 1, columns: int = 1, height: float = 3.0, **options) -> I
         made, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), **options)
         # A notebook would otherwise show the figure a second time, without its caption.
         plt.close(made)
+        made.get_layout_engine().set(w_pad=0.06, h_pad=0.08)
         yield made, axes
+        if made.get_suptitle():
+            made.suptitle(made.get_suptitle(), x=0.01, horizontalalignment="left", fontsize=11)
 
 
 class BookFigure:
