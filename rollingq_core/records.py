@@ -60,9 +60,20 @@ def write_record(path: str | Path, content: dict[str, Any]) -> None:
     ValueError
         A number is not finite; nothing is written.
     """
-    text = json.dumps(rounded(content), indent=1, allow_nan=False) + "\n"
     with written_whole(path) as file:
-        file.write(text.encode())
+        file.write(_text(rounded(content)).encode())
+
+
+def _text(content: dict[str, Any]) -> str:
+    """Return JSON with a line for each key, and for each row of a list of dicts."""
+    lines = []
+    for key, value in content.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            body = "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in value) + "\n ]"
+        else:
+            body = json.dumps(value)
+        lines.append(f" {json.dumps(key)}: {body}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def rounded(content: Any, digits: int = 6) -> Any:
@@ -93,7 +104,14 @@ def _commit() -> str | None:
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():  # an installed package may lie inside another repository
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    # Only a change of the package makes a record's numbers doubtful, not one of the prose.
+    changed = _git(root, "status", "--porcelain", "--", "rollingq_core")
+    commit = _git(root, "rev-parse", "--short", "HEAD")
+    return f"{commit}-changed" if commit and changed else commit
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
