@@ -60,8 +60,9 @@ def write_record(path: str | Path, content: dict[str, Any]) -> None:
     ValueError
         A number is not finite; nothing is written.
     """
+    text = _text(rounded(content))
     with written_whole(path) as file:
-        file.write(_text(rounded(content)).encode())
+        file.write(text.encode())
 
 
 def _text(content: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ def paired_difference(
 
 
 def epoch_curves(runs: Rows, methods: Sequence[str], first_epoch: int, title: str) -> Figure:
-    """Draw AIR, audio share, |q| and gradient norms over epochs: mean and sd over seeds.
+    """Draw AIR, audio share, query length and gradient norms over epochs, mean and sd over seeds.
 
     Parameters
     ----------
