@@ -115,6 +115,8 @@ def key_distributions(contrasts: Mapping[str, AttentionContrast], title: str) ->
                 for handle in axis.legend(loc="upper right", handletextpad=0.1).legend_handles:
                     handle.set_alpha(1)
             axes[1, column].set_xlabel("cosine with the query")
+        # Room for the legends above the highest mark.
+        axes[0, 0].set_ylim(top=1.15 * axes[0, 0].get_ylim()[1])
         for row, kind in enumerate(("normal", f"{contrast.modality} replaced")):
             axes[row, 0].set_ylabel(f"{kind}\nnorm of the average key")
         made.suptitle(title, fontsize=11)
