@@ -105,9 +105,11 @@ class PlaneRotation(NamedTuple):
 
     def apply(self, rows: Tensor) -> Tensor:
         """Return ``rows @ R`` for ``rows`` of shape ``[..., d]``."""
-        basis, block = self.basis.to(rows), self.block.to(rows)
-        # In place: a second tensor of this size costs more than the arithmetic.
-        return ((rows @ basis.mT) @ (block @ basis)).add_(rows)
+        return torch.matmul(*self.factors(rows)).add_(rows)
+
+    def factors(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the factors, ``[..., 2]`` and ``[2, d]``, of the change ``rows @ (R - I)``."""
+        return rows @ self.basis.to(rows).mT, (self.block @ self.basis).to(rows)
 
     def matrix(self) -> Tensor:
         """Return R, shape ``[d, d]``."""
@@ -149,8 +151,7 @@ def minimal_rotation(source: Tensor, target: Tensor) -> Tensor:
 def svd_rotation(source: Tensor, target: Tensor) -> Tensor:
     """Rotation with ``source @ R`` parallel to ``target`` by the paper's SVD route (Eq. 12).
 
-    The decomposed outer product has rank 1: off the plane R is whatever the backend returns. The
-    rest is as for :func:`minimal_rotation`.
+    As :func:`minimal_rotation`, but off the plane R is whatever the SVD of a rank-1 matrix returns.
     """
     left, _, right = torch.linalg.svd(torch.outer(*_unit_pair(source, target)))
     # A float32 determinant would underflow to 0 at d = 768, and miss the reflections.
@@ -188,7 +189,7 @@ class QueryRotation(nn.Module):
         """
         if isinstance(rotation, PlaneRotation):
             require_tensor("rotation", rotation.basis, ("2", "d"), like=self.matrix[:2])
-            self.matrix.copy_(rotation.apply(self.matrix))
+            self.matrix.addmm_(*rotation.factors(self.matrix))
         else:
             require_tensor("rotation", rotation, ("d", "d"), like=self.matrix)
             step = rotation.to(self.matrix)
