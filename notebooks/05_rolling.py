@@ -329,13 +329,11 @@ print("AIR changes its sign, and audio loses attention:", True)
 # show `RollingQ` the query and the average keys of each batch, and close each epoch.
 
 # %% tags=["nbval-check-output"]
-from types import SimpleNamespace
-
 rotation = QueryRotation(dim=2)  # 1. beside your query projection
 rolling = RollingQ(rotation, rho=3, beta=0.1, max_rotations=3)  # 2. beside your optimizer
 q = rotation(query)  # 3. in forward, where you had q
 keys = torch.stack([keys_audio, keys_visual], dim=1)
-rolling.observe(SimpleNamespace(query=q, mean_keys=keys))  # 4. after each batch
+rolling.observe(query=q, mean_keys=keys)  # 4. after each batch
 event = rolling.end_epoch()  # 5. after each epoch
 print(f"AIR {event.air:.2f}: turned by {torch.rad2deg(torch.tensor(event.angle)):.0f} degrees")
 

@@ -272,3 +272,22 @@ def verdict(record, method, baseline, level):
     if abs(mean) <= half:
         return "no clear difference"
     return "better" if mean > 0 else "worse"
+
+
+# %% tags=["nbval-check-output"]
+print("RollingQ against vanilla")
+for record in (speech, digits):
+    words = [verdict(record, "rollingq", "vanilla", level) for level in record["levels"]]
+    print(f"  {record['config']['data']:8}", dict(zip(record["levels"], words, strict=True)))
+
+# %% tags=["nbval-check-output"]
+print("RollingQ against a random turn by the same angle")
+for record in (speech, digits):
+    words = [verdict(record, "rollingq", "random_matched", level) for level in record["levels"]]
+    print(f"  {record['config']['data']:8}", dict(zip(record["levels"], words, strict=True)))
+
+# %% tags=["nbval-check-output"]
+print("RollingQ against uniform attention")
+for record in (speech, digits):
+    words = [verdict(record, "rollingq", "uniform", level) for level in record["levels"]]
+    print(f"  {record['config']['data']:8}", dict(zip(record["levels"], words, strict=True)))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rollingq_core._checks import require_choice, require_finite, require_number
 from rollingq_core.air import Expectation, RunningExpectation
@@ -110,14 +110,13 @@ class RollingQ:
         self.events: list[RotationEvent] = []
         self.last: Expectation | None = None
 
-    def observe(self, output: Any) -> None:
-        """Take in one training batch: a ``FusionOutput``, or anything that has its last two fields.
-
-        Those are the ``query`` after rotation (``[d]`` or ``[B, d]``) and the ``mean_keys``.
-        """
+    def observe(self, output: Any = None, *, query: Tensor = None, mean_keys: Tensor = None):
+        """Take in one training batch: a ``FusionOutput``, or the query and mean keys by name."""
+        if output is not None:
+            query, mean_keys = output.query, output.mean_keys
         if self.estimate == "last_batch":
             self.running = RunningExpectation()
-        self.running.update(output.query, output.mean_keys)
+        self.running.update(query, mean_keys)
 
     def end_epoch(self) -> RotationEvent | None:
         """Close the epoch, and rotate the query where the imbalance calls for it.

@@ -106,7 +106,6 @@ def record(name, seconds):
     status.setdefault("chapters", {})[name] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seconds": round(seconds, 1),
-        "profile": os.environ.get("ROLLINGQ_PROFILE", "cpu"),
         "hardware": processor(),
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in REPORTED},

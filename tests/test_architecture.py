@@ -19,8 +19,8 @@ FLOORS = [
     {"rotation", "air", "data", "records", "checkpoint"},
     {"fusion", "encoders"},
     {"rolling", "model", "balancing"},
-    {"training", "evaluation", "plots"},
-    {"reproduce", "sweep"},
+    {"training", "evaluation"},
+    {"reproduce", "sweep", "plots"},
     {"explorer", "__main__"},
     {"__init__"},
 ]

@@ -32,13 +32,13 @@ class StatusTable(Directive):
         chapters = json.loads(RECORD.read_text(encoding="utf-8"))["chapters"]
         packages = sorted({name for run in chapters.values() for name in run["versions"]})
         rows = [
-            [name, run["date"], f"{run['seconds']:.0f} s", run["profile"]]
+            [name, run["date"], f"{run['seconds']:.0f} s"]
             + [run["versions"].get(package, "") for package in packages]
             for name, run in sorted(chapters.items())
         ]
         hardware = "; ".join(sorted({run["hardware"] for run in chapters.values()}))
         return [
-            table(["Chapter", "Ran on", "Took", "Profile", *packages], rows),
+            table(["Chapter", "Ran on", "Took", *packages], rows),
             nodes.paragraph(text=f"Hardware: {hardware or 'no chapter has run yet'}."),
         ]
 
