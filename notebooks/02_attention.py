@@ -302,8 +302,8 @@ Table(
 # - *More visual tokens*: all keys are the same, so AIR is 0. Each visual token adds a negative
 #   logit, so Eq. 4 favours audio; each also takes its part of the mass, so audio gets $2/8$.
 # - *Longer visual keys*: the directions are equal, so AIR is 0 again. Vision gets most of the mass.
-# - *One sharp audio token*: the average audio key points away from the query, so that Eq. 4 and
-#   AIR both favour vision. One token among four takes most of the mass all the same.
+# - *One sharp audio token*: on average the audio keys lean less to the query than the visual ones,
+#   so Eq. 4 and AIR both favour vision. One token of the eight takes most of the mass all the same.
 #
 # Eq. 4 is convenient in a proof. Where this book measures, it reports shares.
 #
@@ -429,8 +429,8 @@ print(f"left on the class token: {1 - masked.share.sum():.6f}")
 #
 # - A share is computed from logits by Eq. 3, and the logits' sum, Eq. 4, may rank the senses the
 #   other way round.
-# - A cosine moves attention in proportion to $\lvert q \rvert$ and to the norm of the average key.
-#   Token counts and spread act beside it.
+# - A cosine moves the mean logit in proportion to $\lvert q \rvert$ and to the norm of the average
+#   key. Token counts and spread act beside it.
 # - So AIR says where the query points. It does *not* say how much attention a modality gets.
 # - Nothing here says which case trained models are in. That is a measurement, not algebra.
 #
@@ -499,6 +499,6 @@ print(f"left on the class token: {1 - masked.share.sum():.6f}")
 #
 # - {cite}`vaswani2017attention`: scaled dot-product attention.
 # - {cite}`dosovitskiy2021image`: the class token in vision transformers.
-# - {cite}`ni2025rollingq`, Sections 3.1 and 3.2: the fusion layer, the score of Eq. 4, and the
-#   assumptions on token counts and key norms.
+# - {cite}`ni2025rollingq`: the fusion layer, the score of Eq. 4, and the assumptions on token counts
+#   and key norms.
 # - {cite}`nagrani2021attention`: a fusion that lets senses meet in a few tokens only.

@@ -171,7 +171,7 @@ def share_against(
     title
         The finding.
     """
-    with figure(1, len(panels), 3.2, sharey=True, squeeze=False, dpi=200) as (made, axes):
+    with figure(1, len(panels), 3.2, sharey=True, squeeze=False) as (made, axes):
         for axis, (label, methods) in zip(axes[0], panels.items(), strict=True):
             for method, (values, share) in methods.items():
                 style = METHODS[method]
@@ -184,7 +184,6 @@ def share_against(
                     color=style["color"],
                     marker=style["marker"],
                     label=style["label"],
-                    rasterized=True,
                 )
             axis.set(xlabel=label, ylim=(0, 1))
         axes[0, -1].plot(*curve, color=COLOURS["noise"], label="share without spread")
