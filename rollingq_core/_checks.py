@@ -90,6 +90,11 @@ def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 def require_observation(query: Tensor, mean_keys: Tensor) -> None:
     """Check the shapes of what RollingQ observes: ``[d]`` or ``[B, d]``, and ``[B, M, d]``."""
+    if not isinstance(query, Tensor) or not isinstance(mean_keys, Tensor):
+        raise ValueError(
+            f"output: got a query of type {type(query).__name__} and mean_keys of type "
+            f"{type(mean_keys).__name__}, expected a tensor each"
+        )
     keys, rows = list(mean_keys.shape), list(query.shape)
     if len(keys) != 3 or 0 in keys or keys[1] < 2:
         raise ValueError(f"output.mean_keys: got shape {keys}, expected [B, M, d] with M >= 2")

@@ -445,3 +445,19 @@ def test_expectations_of_another_dimension_than_the_rotations_are_an_error():
     rolling.observe(SimpleNamespace(query=torch.ones(5), mean_keys=torch.randn(3, 2, 5)))
     with pytest.raises(ValueError, match=r"^rotation: got shape \[2, 5\]"):
         rolling.end_epoch()
+
+
+def test_observing_nothing_is_an_error():
+    rolling = RollingQ(QueryRotation(4), 1.0, 0.1, 1)
+    with pytest.raises(ValueError, match="output: got a query of type NoneType"):
+        rolling.observe()
+    with pytest.raises(ValueError, match="mean_keys of type NoneType"):
+        rolling.observe(query=torch.ones(4))
+
+
+def test_query_and_mean_keys_by_name_are_an_output():
+    query, mean_keys = torch.randn(4), torch.randn(3, 2, 4)
+    by_name, by_output = (RollingQ(QueryRotation(4), 1.0, 0.0, 1) for _ in range(2))
+    by_name.observe(query=query, mean_keys=mean_keys)
+    by_output.observe(SimpleNamespace(query=query, mean_keys=mean_keys))
+    assert by_name.end_epoch() == by_output.end_epoch() is not None
