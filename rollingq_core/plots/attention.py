@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rollingq_core.evaluation.attention import AttentionContrast
-from rollingq_core.plots.style import COLOURS, METHODS, figure
+from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
 
 
 def share_distributions(contrasts: Mapping[str, AttentionContrast], title: str) -> Figure:
@@ -35,9 +35,9 @@ def share_distributions(contrasts: Mapping[str, AttentionContrast], title: str) 
                     bins,
                     weights=np.full(len(share), 1 / len(share)),
                     histtype="stepfilled",
-                    alpha=0.45,
-                    color=shade,
-                    edgecolor=shade,
+                    facecolor=(shade, 0.45),
+                    edgecolor=INK if hatch else shade,
+                    linewidth=0.6,
                     hatch=hatch,
                     label=label,
                 )

@@ -168,13 +168,11 @@ class Table:
     def _repr_html_(self) -> str:
         def row(cells: Sequence[str], tag: str) -> str:
             first, *others = map(html.escape, cells)
-            scope = "col" if tag == "th" else "row"
-            tail = "".join(
-                f'<{tag}{" scope=col" if tag == "th" else ""} style="text-align:right">{cell}'
-                f"</{tag}>"
-                for cell in others
-            )
-            return f'<tr><th scope="{scope}" style="text-align:left">{first}</th>{tail}</tr>'
+            scope = ' scope="col"' if tag == "th" else ""
+            style = 'style="text-align:right;white-space:nowrap"'
+            tail = "".join(f"<{tag}{scope} {style}>{cell}</{tag}>" for cell in others)
+            head = "col" if scope else "row"
+            return f'<tr><th scope="{head}" style="text-align:left">{first}</th>{tail}</tr>'
 
         body = "".join(row(cells, "td") for cells in self.rows)
         return (

@@ -17,6 +17,11 @@ def of_method(runs: Rows, method: str) -> list[Mapping[str, Any]]:
     return sorted((run for run in runs if run["method"] == method), key=lambda run: run["seed"])
 
 
+def signed(value: float, digits: int) -> str:
+    """Return the number with its sign, and a true minus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean, and half the width of its 95 % interval (Student's t)."""
     values = np.asarray(values, dtype=float)
@@ -135,7 +140,7 @@ def accuracy_table(
                 METHODS[method]["label"],
                 *cells,
                 f"{normal:.2f} → {noisy:.2f}",
-                "none" if method == "uniform" else f"{pearson:+.2f}",
+                "none" if method == "uniform" else signed(pearson, 2),
             ]
         )
     header = ["method", *(f"noise {level:g}" for level in levels), "audio share", "correlation"]
@@ -151,6 +156,6 @@ def difference_table(
         cells = []
         for index in range(len(levels)):
             mean, half = paired_difference(runs, method, baseline, lambda r: r["accuracy"][index])  # noqa: B023
-            cells.append(f"{100 * mean:+.1f} ± {100 * half:.1f}")
+            cells.append(f"{signed(100 * mean, 1)} ± {100 * half:.1f}")
         rows.append([f"{METHODS[method]['label']} − {METHODS[baseline]['label']}", *cells])
     return Table(["difference", *(f"noise {level:g}" for level in levels)], rows, caption)
