@@ -278,7 +278,7 @@ def test_accuracy_table_by_hand():
     assert table.header == ["method", "noise 0.5", "audio share", "correlation"]
     assert table.rows == [
         ["uniform", "55.0 ± 7.1", "0.50 → 0.30", "none"],
-        ["RollingQ", "55.0 ± 7.1", "0.50 → 0.30", "-0.50"],
+        ["RollingQ", "55.0 ± 7.1", "0.50 → 0.30", "−0.50"],
     ]
 
 
