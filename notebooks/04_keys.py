@@ -497,7 +497,7 @@ def from_vanilla(method):
 rows = [recorded_row("vanilla", of_vanilla)]
 rows += [recorded_row(f"{labels[m]} − vanilla", from_vanilla(m)) for m in METHODS[1:]]
 Table(
-    ["", *quantities],
+    ["model", *quantities],
     rows,
     f"{len(record['seeds'])} reporting seeds, ± half width of the 95 % interval; differences paired "
     "by seed. Correlation is that of the share with “audio is noise”: at −1 the share alone would tell "
