@@ -290,10 +290,13 @@ def describe(keys_a, keys_v):
 
 
 # %% tags=["nbval-check-output"]
-found = {name: describe(*keys) for name, keys in cases.items()}
+def rounded(number):
+    return f"{round(number, 2) + 0.0:.2f}".replace("-", "−")
+
+
 Table(
     ["case", "score a", "score v", "AIR", "share a"],
-    [[name, *(f"{round(x, 2) + 0.0:.2f}" for x in numbers)] for name, numbers in found.items()],
+    [[name, *map(rounded, describe(*keys))] for name, keys in cases.items()],
     "Eq. 4, Eq. 9 and the share of audio, in four toy cases with d = 2 and |q| = 2.",
 )
 

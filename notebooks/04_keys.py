@@ -170,7 +170,8 @@ def table(found, caption):
     for method, seeds in found.items():
         values = np.array([list(numbers.values()) for numbers in seeds])
         cells = zip(values.mean(axis=0), values.std(axis=0, ddof=1), strict=True)
-        rows.append([labels[method], *(f"{m:.2f}\u00a0±\u00a0{s:.2f}" for m, s in cells)])
+        texts = [f"{mean:.2f} ± {sd:.2f}".replace("-", "−") for mean, sd in cells]
+        rows.append([labels[method], *texts])
     return Table(["method", *found["vanilla"][0]], rows, caption)
 
 
@@ -205,6 +206,7 @@ print("RollingQ: visual keys shorter by a tenth at least, at each seed:", shorte
 
 # %%
 from rollingq_core.plots import mean_interval
+from rollingq_core.plots.training import signed
 
 
 def paired(method, name):
@@ -216,10 +218,7 @@ def paired(method, name):
 # %%
 def difference_row(method, names):
     found = [paired(method, name) for name in names]
-    return [
-        f"{labels[method]} − vanilla",
-        *(f"{m:+.2f}\u00a0±\u00a0{half:.2f}" for m, half in found),
-    ]
+    return [f"{labels[method]} − vanilla", *(f"{signed(m, 2)} ± {half:.2f}" for m, half in found)]
 
 
 # %%
@@ -482,7 +481,7 @@ quantities = {
 # %%
 def recorded_row(label, estimate):
     found = [estimate(value) for value in quantities.values()]
-    return [label, *(f"{mean:+.2f}\u00a0±\u00a0{half:.2f}" for mean, half in found)]
+    return [label, *(f"{signed(mean, 2)} ± {half:.2f}" for mean, half in found)]
 
 
 def of_vanilla(value):
