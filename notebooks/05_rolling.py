@@ -206,9 +206,10 @@ after_air = attention_imbalance_rate(turned, keys_audio, keys_visual)
 print(f"AIR before: {air:+.4f}, after: {after_air:+.4f}")
 
 # %% [markdown]
-# That is on purpose. A query in the exact middle would drift back to audio, since audio is still
-# easier. A query that leans the other way gives the visual encoder the larger gradients for a
-# while, until *its* keys are worth attending to.
+# That is on purpose. The paper's reasoning: a query in the exact middle would drift back to audio,
+# since audio is still easier. A query that leans the other way sends the larger gradients to the
+# visual encoder for a while, until *its* keys are worth attending to. Chapter 7 measures how far
+# this goes.
 #
 # The turns add up. The model keeps one matrix, $R \leftarrow R R_b$ (Eq. 13), which is not
 # trained, and uses $q R$ wherever it used $q$. `QueryRotation` holds it, with the number of turns,

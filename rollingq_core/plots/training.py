@@ -63,7 +63,7 @@ def epoch_curves(runs: Rows, methods: Sequence[str], first_epoch: int, title: st
         "AIR": lambda run: run["history"]["air"],
         "attention share of audio": lambda run: [s["audio"] for s in run["history"]["share"]],
         "|q|": lambda run: run["history"]["query_norm"],
-        "gradient norm, visual / audio": lambda run: [
+        "gradient, visual / audio": lambda run: [
             g["visual"] / g["audio"] for g in run["history"]["gradient_norm"][first_epoch:]
         ],
     }
@@ -85,7 +85,7 @@ def epoch_curves(runs: Rows, methods: Sequence[str], first_epoch: int, title: st
             axes[0, 0].axvline(epoch + 1, ymax=0.04, color=COLOURS["query"], linewidth=1.2)
         axes[0, 0].axhline(0, color=COLOURS["noise"], linewidth=0.8)
         axes[0, 1].axhline(0.5, color=COLOURS["noise"], linewidth=0.8)
-        axes[0, 1].legend(loc="upper right")
+        axes[1, 1].legend(loc="upper right")
         made.suptitle(title, fontsize=11)
     return made
 
