@@ -98,8 +98,8 @@ print("rotations:", len(rolling.events), "| the first one follows epoch", first.
 
 # %% [markdown]
 # The first turns are large, more than a right angle: the query leaned on audio, and with
-# $\rho = 3$ the anchor is almost purely visual. Each time the query comes back part of the way;
-# each time AIR has grown less.
+# $\rho = 3$ the anchor is almost purely visual. Between two turns, training brings the query back
+# toward audio.
 #
 # ## A fair comparison
 #
@@ -167,8 +167,9 @@ BookFigure(
 #   vision, the visual encoder gets a far larger part of the gradient: for a moment, the loop of
 #   chapter 1 is cut.
 # - When the turns are over, AIR returns to where it was. What stays different is the *length* of
-#   the query. To undo a turn past a right angle, gradient descent takes the short way through the
-#   middle, where the query is short, and it does not grow back. A short query makes soft attention.
+#   the query. One reading: to undo a turn past a right angle, gradient descent takes the short way
+#   through the middle, where the query is short, and later it hardly grows. A short query makes
+#   soft attention.
 #
 # So the lower audio share at the end is due to softness more than to direction. AIR alone would
 # have missed it, and the share alone would have misled us.
