@@ -2,12 +2,12 @@
 
 import torch
 
-from rollingq_core import AttentionFusion
+from rollingq_core import AttentionFusion, RollingQ
 from rollingq_core.data import DataSplits, load_dataset
 from rollingq_core.encoders import TokenMLP
 from rollingq_core.model import MultimodalModel
 from rollingq_core.reproduce.settings import Setting
-from rollingq_core.training import TrainingConfig
+from rollingq_core.training import TrainingConfig, fit
 
 # Four tokens of eight features in each modality, four classes.
 SIZES = {
@@ -19,6 +19,7 @@ SIZES = {
     "test_samples": 60,
 }
 TRAINING = TrainingConfig(epochs=3, pretrain_epochs=1, batch_size=32, lr=0.02, selection="last")
+DROPOUT = {"attention_dropout": 0.2, "output_dropout": 0.2}
 SETTING = Setting(TRAINING, cls_std=1.0, beta=0.0, start_epoch=0, spacing=1, dim=8)
 
 
@@ -31,6 +32,17 @@ def small_model(seed: int = 0, pool: str = "mean", **fusion_options) -> Multimod
     encoders = {name: TokenMLP(8, 4, dim=8, hidden=16) for name in ("audio", "visual")}
     fusion = AttentionFusion(8, 4, cls_std=1.0, **fusion_options)
     return MultimodalModel(encoders, fusion, 4, pool)
+
+
+def train(data, config=TRAINING, fusion=None, rolling=None, **options):
+    """Return a trained model, fit's result, and RollingQ where ``rolling`` has its options."""
+    model = small_model(**(fusion or {}))
+    observer = None
+    if rolling is not None:
+        settings = {"rho": 3.0, "beta": 0.0, "max_rotations": 2, **rolling}
+        observer = RollingQ(model.fusion, **settings)
+    torch.seed()  # whatever the state before, fit starts from its own seed
+    return model, fit(model, data, config, observer, **options), observer
 
 
 def assert_same_state(left: dict, right: dict) -> None:

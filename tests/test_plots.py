@@ -1,4 +1,4 @@
-"""Figures and tables: what they show, and how they stand on a page."""
+"""Figures: what they show, and how they stand on a page."""
 
 import inspect
 import re
@@ -9,14 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy import stats
 
 from rollingq_core import anchor_weight, plots
 from rollingq_core.evaluation import attention_contrast
-from rollingq_core.plots import COLOURS, BookFigure, Table
+from rollingq_core.plots import COLOURS, BookFigure
 from rollingq_core.plots.style import INK
 from rollingq_core.reproduce.comparison import LEVELS, summarise
 from rollingq_core.reproduce.settings import run_method
@@ -223,88 +221,3 @@ def test_alpha_curves_draw_equation_11():
     x, y = line.get_data()
     np.testing.assert_allclose(y, [anchor_weight(value, 3) for value in x])
     assert all(later < earlier for earlier, later in pairwise(y))
-
-
-def run(method, seed, *accuracy):
-    return {"method": method, "seed": seed, "accuracy": list(accuracy)}
-
-
-PAIRS = [
-    run("rollingq", 2, 0.80, 0.5), run("rollingq", 1, 0.90, 0.6), run("rollingq", 3, 0.70, 0.4),
-    run("vanilla", 1, 0.80, 0.5), run("vanilla", 3, 0.60, 0.4), run("vanilla", 2, 0.75, 0.5),
-]  # fmt: skip
-
-
-def test_paired_difference_by_hand():
-    # .1, .05, .1: mean 1/12, sd .0288675, t(.975; 2) = 4.302653.
-    mean, half = plots.paired_difference(PAIRS, "rollingq", "vanilla", lambda r: r["accuracy"][0])
-    assert mean == pytest.approx(1 / 12)
-    assert half == pytest.approx(4.302653 * 0.0288675 / 3**0.5, abs=1e-6)
-    back, same = plots.paired_difference(PAIRS, "vanilla", "rollingq", lambda r: r["accuracy"][0])
-    assert (back, same) == pytest.approx((-mean, half))
-
-
-def test_difference_needs_the_same_seeds():
-    with pytest.raises(ValueError, match="seeds of 'rollingq' and 'vanilla' differ"):
-        plots.paired_difference(PAIRS[:-1], "rollingq", "vanilla", lambda r: 0.0)
-
-
-def test_difference_table_holds_points():
-    table = plots.difference_table(PAIRS, (0.0, 0.5), [("rollingq", "vanilla")], "caption")
-    assert table.header == ["difference", "noise 0", "noise 0.5"]
-    # Second column: .1, 0, 0: mean 1/30, half width 4.302653 * .0577350 / sqrt 3.
-    assert table.rows == [["RollingQ − vanilla", "+8.3 ± 7.2", "+3.3 ± 14.3"]]
-
-
-@given(st.lists(st.floats(-100, 100), min_size=2, max_size=12).filter(lambda x: np.ptp(x) > 1e-3))
-def test_interval_equals_scipys(values):
-    mean, half = plots.mean_interval(values)
-    interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (mean - half, mean + half) == pytest.approx(tuple(interval), abs=1e-9)
-
-
-def test_accuracy_table_by_hand():
-    rows = [
-        {
-            **run("uniform", seed, accuracy),
-            "share_normal": 0.5,
-            "share_noisy": noisy,
-            "pearson": 0.0,
-        }
-        for seed, accuracy, noisy in ((1, 0.5, 0.25), (2, 0.6, 0.35))
-    ]
-    rows += [{**row, "method": "rollingq", "pearson": -0.5} for row in rows]
-    table = plots.accuracy_table(rows, (0.5,), ("uniform", "rollingq"), "caption")
-    assert table.header == ["method", "noise 0.5", "audio share", "correlation"]
-    assert table.rows == [
-        ["uniform", "55.0 ± 7.1", "0.50 → 0.30", "none"],
-        ["RollingQ", "55.0 ± 7.1", "0.50 → 0.30", "−0.50"],
-    ]
-
-
-TABLE = Table(["method", "accuracy"], [["a", "1.0"], ["longer", "10.0"]], "n < 3")
-
-
-def test_table_as_text_is_aligned():
-    assert repr(TABLE) == "method  accuracy\na            1.0\nlonger      10.0"
-
-
-def test_table_on_a_page_has_headers_and_numbers_to_the_right():
-    html = TABLE._repr_html_()
-    root = ElementTree.fromstring(html.replace("scope=col", 'scope="col"'))
-    head, *body = root.iter("tr")
-    assert [cell.tag for cell in head] == ["th", "th"]
-    assert [[cell.text for cell in row] for row in body] == TABLE.rows
-    for row in (head, *body):
-        assert row[0].tag == "th"
-        assert "text-align:left" in row[0].get("style")
-        assert all("text-align:right" in cell.get("style") for cell in row[1:])
-    assert {row[0].get("scope") for row in body} == {"row"}
-    assert {cell.get("scope") for cell in head} == {"col"}
-    assert root.find(".//caption").text == "n < 3"
-    assert html == TABLE._repr_html_()
-
-
-def test_table_refuses_a_ragged_row():
-    with pytest.raises(ValueError, match="rows: got a row of 1 cells, expected 2"):
-        Table(["a", "b"], [["1", "2"], ["1"]], "caption")

@@ -1,11 +1,7 @@
-"""The training loop: schedule, history, selection, determinism, and exact resumption."""
+"""The training loop: schedule, history, rotations, selection and determinism."""
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from itertools import chain
 from types import SimpleNamespace
@@ -15,11 +11,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from rollingq_core import RollingQ, RotationEvent, attention_imbalance_rate, training
+from rollingq_core import RollingQ, attention_imbalance_rate, training
 from rollingq_core.checkpoint import load_checkpoint
 from rollingq_core.model import predict
 from rollingq_core.training import TrainingConfig, fit, learning_rate_factor, total_loss
-from tests.small import TRAINING, assert_same_state, small_data, small_model
+from tests.small import DROPOUT, TRAINING, assert_same_state, small_data, small_model, train
 
 # Small enough that float32 weights do not move.
 STILL = replace(TRAINING, lr=1e-30, epochs=1, pretrain_epochs=0)
@@ -27,24 +23,11 @@ FUSION_KEYS = {
     "train_accuracy", "validation_loss", "validation_accuracy", "air", "query_norm", "share",
     "cosines", "rotation",
 }  # fmt: skip
-DROPOUT = {"attention_dropout": 0.2, "output_dropout": 0.2}
 
 
 @pytest.fixture(scope="module")
 def data():
     return small_data()
-
-
-def rolling_of(model, **options):
-    settings = {"rho": 3.0, "beta": 0.0, "max_rotations": 2, **options}
-    return RollingQ(model.fusion, **settings)
-
-
-def train(data, config=TRAINING, fusion=None, rolling=None, **options):
-    """Return the trained model, fit's result, and RollingQ where ``rolling`` has its options."""
-    model = small_model(**(fusion or {}))
-    observer = None if rolling is None else rolling_of(model, **rolling)
-    return model, fit(model, data, config, observer, **options), observer
 
 
 @pytest.mark.parametrize(
@@ -76,6 +59,26 @@ def test_same_seed_gives_the_same_bits(data):
     runs = [train(data, fusion=DROPOUT, rolling={}) for _ in range(2)]
     assert_same_state(runs[0][0].state_dict(), runs[1][0].state_dict())
     assert runs[0][1] == runs[1][1]
+
+
+def test_training_mode_is_switched_on(data):
+    expected, _, _ = train(data, fusion=DROPOUT)
+    model = small_model(**DROPOUT).eval()
+    fit(model, data, TRAINING)
+    assert_same_state(model.state_dict(), expected.state_dict())
+
+
+def test_one_step_by_hand(data):
+    config = replace(STILL, lr=0.1, momentum=0.0, weight_decay=0.5, batch_size=80)
+    model, _, _ = train(data, config)
+    expected = small_model()
+    output = expected(data.train.inputs)
+    logits = [output.fusion.logits, *output.probes.values()]
+    sum(cross_entropy(x, data.train.labels) for x in logits).backward()
+    with torch.no_grad():
+        for parameter in expected.parameters():
+            parameter -= 0.1 * (parameter.grad + 0.5 * parameter)
+    torch.testing.assert_close(model.state_dict(), expected.state_dict(), atol=1e-6, rtol=1e-5)
 
 
 def test_another_seed_gives_another_run(data):
@@ -207,10 +210,10 @@ def test_rotations_happen_as_set_and_stand_in_the_history(data, options, epochs)
     assert turned is bool(epochs)
 
 
-@pytest.mark.parametrize(("selection", "chosen"), [("best", 3), ("last", 4)])
+@pytest.mark.parametrize(("selection", "chosen"), [("best", 3), ("last", 5)])
 def test_selection_restores_the_weights_of_its_epoch(data, monkeypatch, selection, chosen):
-    # The first epoch is pretraining; at equal accuracy the lower loss wins.
-    scores = iter([(0.5, 1.0), (0.7, 2.0), (0.7, 1.5), (0.6, 0.1)])
+    # Epoch 0 is pretraining. At equal accuracy the lower loss wins, at equal loss the first.
+    scores = iter([(0.5, 1.0), (0.7, 2.0), (0.7, 1.5), (0.7, 1.5), (0.6, 0.1)])
     states = {}
 
     def judge(model, dataset):
@@ -219,114 +222,11 @@ def test_selection_restores_the_weights_of_its_epoch(data, monkeypatch, selectio
         return SimpleNamespace(**dict(zip(("accuracy", "loss"), next(scores), strict=True)))
 
     monkeypatch.setattr(training, "predict", judge)
-    config = replace(TRAINING, epochs=4, selection=selection)
+    config = replace(TRAINING, epochs=5, selection=selection)
     model, result, _ = train(data, config, rolling={"max_rotations": 9})
     assert result.selected_epoch == chosen
     assert_same_state(model.state_dict(), states[chosen])
-    assert not torch.equal(model.fusion.head.weight, states[7 - chosen]["fusion.head.weight"])
-
-
-EVENTS = [
-    RotationEvent(epoch, index + 1, 0.1, (0.2, 0.1), (0.5, 0.5), angle, 1.0, (1.0, 1.0))
-    for index, (epoch, angle) in enumerate([(0, 0.5), (2, 0.9)])
-]
-RUNS = {
-    "vanilla": None,
-    "rollingq": {"max_rotations": 9},
-    "random_matched": {"rotation": "random_matched", "schedule": EVENTS, "seed": 5},
-}
-
-
-def crash_after(monkeypatch, steps):
-    """Make training stop dead in the middle of an epoch."""
-    left = iter(range(steps))
-
-    def stopping(output, labels):
-        next(left)  # StopIteration stands for whatever ends the process
-        return total_loss(output, labels)
-
-    monkeypatch.setattr(training, "total_loss", stopping)
-
-
-@pytest.mark.parametrize("rolling", RUNS.values(), ids=RUNS)
-@pytest.mark.parametrize("steps", [5, 10])
-def test_resumed_run_is_bit_identical(data, tmp_path, monkeypatch, rolling, steps):
-    config = replace(TRAINING, pretrain_epochs=2, epochs=4, selection="best", warmup_epochs=1)
-    path = tmp_path / "deep" / "run.ckpt"
-    expected = train(data, config, DROPOUT, rolling)
-
-    with monkeypatch.context() as patch:
-        crash_after(patch, steps)
-        with pytest.raises(StopIteration):
-            train(data, config, DROPOUT, rolling, checkpoint=path)
-    assert len(load_checkpoint(path)["history"]) == steps // 3
-    torch.manual_seed(999)  # a new process has other random state
-    found = train(data, config, DROPOUT, rolling, checkpoint=path)
-
-    assert_same_state(found[0].state_dict(), expected[0].state_dict())
-    assert found[1] == expected[1]
-    if rolling:
-        assert found[2].events == expected[2].events
-        assert len(found[2].events) >= 2
-
-
-def test_finished_run_is_not_trained_again(data, tmp_path, monkeypatch):
-    path = tmp_path / "run.ckpt"
-    expected, result, _ = train(data, replace(TRAINING, selection="best"), checkpoint=path)
-    crash_after(monkeypatch, 0)
-    found, again, _ = train(data, replace(TRAINING, selection="best"), checkpoint=path)
-    assert_same_state(found.state_dict(), expected.state_dict())
-    assert again == result
-
-
-KILLED = """
-import os, signal, sys
-from rollingq_core import _files
-from tests.test_training import DROPOUT, small_data, train
-
-writes = iter([os.replace] * 2)
-_files.os.replace = lambda *names: next(
-    writes, lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-)(*names)
-train(small_data(), fusion=DROPOUT, rolling={}, checkpoint=sys.argv[1])
-"""
-
-
-def test_kill_while_a_checkpoint_is_written(data, tmp_path, root):
-    path = tmp_path / "run.ckpt"
-    # The third checkpoint is written, but has not yet taken the second one's place.
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, path], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert len(load_checkpoint(path)["history"]) == 2
-    expected = train(data, fusion=DROPOUT, rolling={})
-    found = train(data, fusion=DROPOUT, rolling={}, checkpoint=path)
-    assert_same_state(found[0].state_dict(), expected[0].state_dict())
-    assert found[1] == expected[1]
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"config": replace(TRAINING, lr=0.03)},
-        {"rolling": {"rho": 2.0}},
-        {"rolling": None},
-        {"rolling": RUNS["random_matched"]},
-        {"data": small_data(seed=1)},
-        {"fusion": {"bias": False}},
-    ],
-    ids=["config", "rho", "vanilla", "schedule", "data", "model"],
-)
-def test_checkpoint_of_another_run_is_refused_and_kept(data, tmp_path, other):
-    path = tmp_path / "run.ckpt"
-    own = {"data": data, "rolling": {}}
-    train(**own, checkpoint=path)
-    before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"checkpoint: .*run\.ckpt is of"):
-        train(**(own | other), checkpoint=path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    assert not torch.equal(model.fusion.head.weight, states[8 - chosen]["fusion.head.weight"])
 
 
 def test_loss_that_is_not_finite_is_named(data, tmp_path, monkeypatch):
