@@ -115,7 +115,9 @@ from rollingq_core import AttentionFusion
 
 def identity_layer(cls, **options):
     """Return a fusion layer whose maps are the identity and whose class token is given."""
-    layer = AttentionFusion(len(cls), 2, bias=False, output_projection=False, **options)
+    layer = AttentionFusion(
+        len(cls), 2, bias=False, output_projection=False, **options
+    )
     with torch.no_grad():
         layer.cls.copy_(cls)
         for linear in (layer.q_proj, layer.k_proj, layer.v_proj):
@@ -138,15 +140,19 @@ print("share from the layer", [f"{x:.6f}" for x in output.share[0]])
 #
 # Keep the direction of the query and change its length only.
 
-# %%
+# %% tags=["hide-input"]
 from rollingq_core.plots import BookFigure, token_attention
 
 rows = {
-    f"|q| = {length:g}": identity_layer(length * cls)([audio[None], visual[None]]).attention[0, 0]
+    f"|q| = {length:g}": identity_layer(length * cls)(
+        [audio[None], visual[None]]
+    ).attention[0, 0]
     for length in (0.1, 1, 5)
 }
 BookFigure(
-    token_attention(rows, ["audio"] * 2 + ["visual"] * 3, "A longer query is a choosier one"),
+    token_attention(
+        rows, ["audio"] * 2 + ["visual"] * 3, "A longer query is a choosier one"
+    ),
     caption="Attention of the same query direction over the five tokens, at three lengths. A short "
     "query gives each token a fifth, wherever it points. A long one picks the two tokens that "
     "reach farthest in its direction, one of each sense, and ignores the rest.",
@@ -284,7 +290,9 @@ def describe(keys_a, keys_v):
     """Return both scores of Eq. 4, AIR of Eq. 9, and the share of audio, with q = (2, 0)."""
     query = torch.tensor([2.0, 0.0])
     scores = [float((query @ keys.T).sum() / 2**0.5) for keys in (keys_a, keys_v)]
-    air = attention_imbalance_rate(query, keys_a.mean(0)[None], keys_v.mean(0)[None])
+    air = attention_imbalance_rate(
+        query, keys_a.mean(0)[None], keys_v.mean(0)[None]
+    )
     share = identity_layer(query)([keys_a[None], keys_v[None]]).share[0, 0]
     return *scores, float(air), float(share)
 
@@ -338,7 +346,9 @@ sums = torch.stack([logits[:2].logsumexp(0), logits[2:].logsumexp(0)])
 spread = sums - counts - mean_logits
 
 # %% tags=["nbval-check-output"]
-assert torch.allclose(mean_logits, torch.stack([logits[:2].mean(), logits[2:].mean()]))
+assert torch.allclose(
+    mean_logits, torch.stack([logits[:2].mean(), logits[2:].mean()])
+)
 gaps = {"count": counts, "mean logit": mean_logits, "spread": spread}
 for name, (of_audio, of_visual) in gaps.items():
     print(f"{name:10s} audio {of_audio:.4f}  visual {of_visual:.4f}")
@@ -377,14 +387,16 @@ def share_and_air(length, lean):
     return output.share[:, 0], cosines[:, 0] - cosines[:, 1]
 
 
-# %%
+# %% tags=["hide-input"]
 from rollingq_core.plots import mass_against_imbalance
 
 lean = torch.linspace(-2, 2, 101)
 measured = {length: share_and_air(length, lean) for length in (0.1, 1.0, 3.0, 10.0)}
 curves = {f"|q| = {length:g}": share for length, (share, _) in measured.items()}
 BookFigure(
-    mass_against_imbalance(lean, curves, None, "AIR alone does not tell how much attention moves"),
+    mass_against_imbalance(
+        lean, curves, None, "AIR alone does not tell how much attention moves"
+    ),
     caption="Share of audio over AIR for queries of four lengths. 7 audio and 8 visual tokens, "
     "keys of norm √32, no spread: a model computed with the fusion layer, not a trained one. "
     "With |q| = 0.1 the share stays close to 7/15 at any AIR; with |q| = 10 it is a switch.",

@@ -89,11 +89,16 @@ contrasts = {method: [run[method][0] for run in runs] for method in METHODS}
 # %%
 from rollingq_core.plots import BookFigure, key_distributions
 
-pictured = {"vanilla": contrasts["vanilla"][0], "RollingQ": contrasts["rollingq"][0]}
+pictured = {
+    "vanilla": contrasts["vanilla"][0],
+    "RollingQ": contrasts["rollingq"][0],
+}
 
-# %%
+# %% tags=["hide-input"]
 BookFigure(
-    key_distributions(pictured, "Audio keys lie nearer the query than visual keys, even as noise"),
+    key_distributions(
+        pictured, "Audio keys lie nearer the query than visual keys, even as noise"
+    ),
     caption="Average keys of the 597 test samples, one mark a sample and sense, at seed 0. Above, "
     "normal samples; below, the same with all audio replaced by noise (grey crosses). Further right "
     "is nearer the query. The visual marks above and below are the same.",
@@ -116,7 +121,9 @@ for method in METHODS:
     normal = min(fraction_ahead(contrast.normal) for contrast in contrasts[method])
     noisy = min(fraction_ahead(contrast.noisy) for contrast in contrasts[method])
     assert normal > 0.9 and noisy > 0.9
-    print(f"{method}: audio ahead in more than 90 % of samples, also as noise, at each seed: True")
+    print(
+        f"{method}: audio ahead in more than 90 % of samples, also as noise, at each seed: True"
+    )
 
 # %% [markdown]
 # The first claim holds, and more widely than it was made: it holds for RollingQ too, and for the
@@ -152,7 +159,9 @@ def describe(answers):
     }
 
 
-normal = {m: [describe(contrast.normal) for contrast in contrasts[m]] for m in METHODS}
+normal = {
+    m: [describe(contrast.normal) for contrast in contrasts[m]] for m in METHODS
+}
 
 # %%
 import numpy as np
@@ -218,10 +227,13 @@ def paired(method, name):
 # %%
 def difference_row(method, names):
     found = [paired(method, name) for name in names]
-    return [f"{labels[method]} − vanilla", *(f"{signed(m, 2)} ± {half:.2f}" for m, half in found)]
+    return [
+        f"{labels[method]} − vanilla",
+        *(f"{signed(m, 2)} ± {half:.2f}" for m, half in found),
+    ]
 
 
-# %%
+# %% tags=["hide-input"]
 names = ("AIR", "|q|", "|kᵛ|", "share a")
 Table(
     ["difference", *names],
@@ -230,11 +242,18 @@ Table(
 )
 
 # %% tags=["nbval-check-output"]
-assert abs(paired("rollingq", "AIR")[0]) < 0.2 and paired("rollingq", "share a")[0] < -0.1
-print("RollingQ: AIR within 0.2 of vanilla's, share of audio lower by more than 0.1: True")
+assert (
+    abs(paired("rollingq", "AIR")[0]) < 0.2
+    and paired("rollingq", "share a")[0] < -0.1
+)
+print(
+    "RollingQ: AIR within 0.2 of vanilla's, share of audio lower by more than 0.1: True"
+)
 
 # %% tags=["nbval-check-output"]
-shorter = everywhere(lambda s: normal["rollingq"][s]["|q|"] < normal["vanilla"][s]["|q|"])
+shorter = everywhere(
+    lambda s: normal["rollingq"][s]["|q|"] < normal["vanilla"][s]["|q|"]
+)
 print("RollingQ: the query is shorter at each seed:", shorter)
 
 # %% [markdown]
@@ -254,7 +273,12 @@ import torch
 
 def mean_logits(answers):
     """Return the mean logit of each modality, shape [N, 2]."""
-    return answers.query.norm() / len(answers.query) ** 0.5 * answers.key_norms * answers.cosines
+    return (
+        answers.query.norm()
+        / len(answers.query) ** 0.5
+        * answers.key_norms
+        * answers.cosines
+    )
 
 
 # %%
@@ -284,7 +308,7 @@ drawn = share_against(
     "The gap of the mean logits places every model, AIR does not",
 )
 
-# %%
+# %% tags=["hide-input"]
 BookFigure(
     drawn,
     caption="Share of audio of every third test sample at seed 0, normal and noise together (398 marks "
@@ -299,14 +323,21 @@ BookFigure(
 def correlations(contrast):
     """Return the correlation of the log-odds of the share with AIR and with the gap."""
     air, gap, share = columns(contrast)
-    return [float(torch.corrcoef(torch.stack([x, share.logit()]))[0, 1]) for x in (air, gap)]
+    return [
+        float(torch.corrcoef(torch.stack([x, share.logit()]))[0, 1])
+        for x in (air, gap)
+    ]
 
 
 # %% tags=["nbval-check-output"]
 for method in METHODS:
-    with_air, with_gap = np.mean([correlations(c) for c in contrasts[method]], axis=0)
+    with_air, with_gap = np.mean(
+        [correlations(c) for c in contrasts[method]], axis=0
+    )
     assert with_gap > with_air + 0.05 and with_gap > 0.85
-    print(f"{method}: the share follows the gap of mean logits closer than AIR: True")
+    print(
+        f"{method}: the share follows the gap of mean logits closer than AIR: True"
+    )
 
 # %% [markdown]
 # The marks that fall off the line are samples with *spread*: one token stands out, and the average
@@ -345,7 +376,9 @@ def reaction(contrast):
     by_cosine, by_norm = by_cosine_and_norm(contrast)
     before, after = contrast.share
     return {
-        "Δ cos a": float((contrast.noisy.cosines - contrast.normal.cosines)[:, 0].mean()),
+        "Δ cos a": float(
+            (contrast.noisy.cosines - contrast.normal.cosines)[:, 0].mean()
+        ),
         "by cosine": by_cosine,
         "by norm": by_norm,
         "Δ log-odds": float((after.logit() - before.logit()).mean()),
@@ -355,7 +388,10 @@ def reaction(contrast):
 
 
 # %%
-change = {method: [reaction(contrast) for contrast in contrasts[method]] for method in METHODS}
+change = {
+    method: [reaction(contrast) for contrast in contrasts[method]]
+    for method in METHODS
+}
 
 # %%
 table(
@@ -366,7 +402,10 @@ table(
 )
 
 # %%
-average = {m: {k: np.mean([c[k] for c in change[m]]) for k in change[m][0]} for m in METHODS}
+average = {
+    m: {k: np.mean([c[k] for c in change[m]]) for k in change[m][0]}
+    for m in METHODS
+}
 vanilla, rolling = average["vanilla"], average["rollingq"]
 
 # %% tags=["nbval-check-output"]
@@ -378,17 +417,27 @@ print("the shares move by the same amount, within 0.05: True")
 # %% tags=["nbval-check-output"]
 assert vanilla["by cosine"] < -0.2 < vanilla["by norm"]
 assert rolling["by norm"] < rolling["by cosine"]
-print("the audio logit falls by the cosine in vanilla, and more by the norm in RollingQ: True")
+print(
+    "the audio logit falls by the cosine in vanilla, and more by the norm in RollingQ: True"
+)
 
 
 # %%
 def larger(name, one, other):
-    return everywhere(lambda s: abs(change[one][s][name]) > 1.3 * abs(change[other][s][name]))
+    return everywhere(
+        lambda s: abs(change[one][s][name]) > 1.3 * abs(change[other][s][name])
+    )
 
 
 # %% tags=["nbval-check-output"]
-print("vanilla: log-odds react more, at each seed:", larger("Δ log-odds", "vanilla", "rollingq"))
-print("RollingQ: the slope is steeper, at each seed:", larger("slope", "rollingq", "vanilla"))
+print(
+    "vanilla: log-odds react more, at each seed:",
+    larger("Δ log-odds", "vanilla", "rollingq"),
+)
+print(
+    "RollingQ: the slope is steeper, at each seed:",
+    larger("slope", "rollingq", "vanilla"),
+)
 
 # %% [markdown]
 # This is not the story that we set out with. In the vanilla model the keys *do* notice noise: their
@@ -411,9 +460,11 @@ def fusion_epochs(history):
 
 
 # %%
-histories = {method: [fusion_epochs(run[method][1]) for run in runs] for method in METHODS}
+histories = {
+    method: [fusion_epochs(run[method][1]) for run in runs] for method in METHODS
+}
 
-# %%
+# %% tags=["hide-input"]
 BookFigure(
     lean_over_epochs(histories, "Turns close the gap, and training opens it again"),
     caption="Above, expected cosine of each modality's average key with the query; below, attention "
@@ -424,7 +475,10 @@ BookFigure(
 )
 
 # %%
-leans = {m: [[epoch["air"] for epoch in history] for history in histories[m]] for m in METHODS}
+leans = {
+    m: [[epoch["air"] for epoch in history] for history in histories[m]]
+    for m in METHODS
+}
 vanilla, rolling = leans["vanilla"], leans["rollingq"]
 
 # %% tags=["nbval-check-output"]
@@ -432,8 +486,14 @@ opened = everywhere(lambda s: vanilla[s][5] > 0.5 * vanilla[s][-1] > 0.2)
 print("vanilla: more than half of the final AIR is there by epoch 6:", opened)
 
 # %% tags=["nbval-check-output"]
-print("RollingQ: some turn makes AIR negative:", everywhere(lambda s: min(rolling[s][3:15]) < 0))
-print("RollingQ: AIR ends above 0.5 all the same:", everywhere(lambda s: rolling[s][-1] > 0.5))
+print(
+    "RollingQ: some turn makes AIR negative:",
+    everywhere(lambda s: min(rolling[s][3:15]) < 0),
+)
+print(
+    "RollingQ: AIR ends above 0.5 all the same:",
+    everywhere(lambda s: rolling[s][-1] > 0.5),
+)
 
 
 # %%
@@ -445,9 +505,15 @@ def growth(seed, first=9):
 
 
 # %% tags=["nbval-check-output"]
-print("vanilla: the query still grows after epoch 10:", everywhere(lambda s: growth(s)[1] > 0.05))
+print(
+    "vanilla: the query still grows after epoch 10:",
+    everywhere(lambda s: growth(s)[1] > 0.05),
+)
 print("vanilla: so does the share:", everywhere(lambda s: growth(s)[2] > 0.005))
-print("vanilla: AIR moves by less than 0.15:", everywhere(lambda s: abs(growth(s)[0]) < 0.15))
+print(
+    "vanilla: AIR moves by less than 0.15:",
+    everywhere(lambda s: abs(growth(s)[0]) < 0.15),
+)
 
 # %% [markdown]
 # Claim 2 holds in its first half. The gap opens, fast, from almost nothing. Then AIR stands still
@@ -485,7 +551,9 @@ def recorded_row(label, estimate):
 
 
 def of_vanilla(value):
-    return mean_interval([value(run) for run in of_method(record["runs"], "vanilla")])
+    return mean_interval(
+        [value(run) for run in of_method(record["runs"], "vanilla")]
+    )
 
 
 def from_vanilla(method):
@@ -494,7 +562,9 @@ def from_vanilla(method):
 
 # %% tags=["nbval-check-output"]
 rows = [recorded_row("vanilla", of_vanilla)]
-rows += [recorded_row(f"{labels[m]} − vanilla", from_vanilla(m)) for m in METHODS[1:]]
+rows += [
+    recorded_row(f"{labels[m]} − vanilla", from_vanilla(m)) for m in METHODS[1:]
+]
 Table(
     ["model", *quantities],
     rows,

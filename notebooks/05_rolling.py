@@ -90,11 +90,14 @@ print(f"AIR with a query ten times as long = {longer:.4f}")
 #
 # The number $\rho > 0$ sets how strictly.
 
-# %%
+# %% tags=["hide-input"]
 from rollingq_core.plots import BookFigure, alpha_curves
 
 BookFigure(
-    alpha_curves([0.5, 1, 3], "The more the query leans on audio, the less audio in the anchor"),
+    alpha_curves(
+        [0.5, 1, 3],
+        "The more the query leans on audio, the less audio in the anchor",
+    ),
     caption="The anchor's audio weight α over AIR for three strengths ρ, computed from Eq. 11. All "
     "curves pass through one half at AIR = 0. With ρ = 3, a lean of 0.5 already leaves audio "
     "almost no weight.",
@@ -134,9 +137,14 @@ anchor = rebalance_anchor(query, mean_audio, mean_visual, alpha)
 # %% tags=["nbval-check-output"]
 from torch.nn.functional import normalize
 
-mixture = alpha * normalize(mean_audio, dim=0) + (1 - alpha) * normalize(mean_visual, dim=0)
+mixture = alpha * normalize(mean_audio, dim=0) + (1 - alpha) * normalize(
+    mean_visual, dim=0
+)
 as_printed = mixture * query.norm()
-print(f"|q| = {query.norm():.3f}, Eq. 10 as printed: {as_printed.norm():.3f}, ", end="")
+print(
+    f"|q| = {query.norm():.3f}, Eq. 10 as printed: {as_printed.norm():.3f}, ",
+    end="",
+)
 print(f"rescaled: {anchor.norm():.3f}")
 
 # %% [markdown]
@@ -171,18 +179,23 @@ print("hits the target:", hits, "| keeps lengths and angles:", keeps)
 # %% tags=["nbval-check-output"]
 plane = torch.linalg.qr(torch.stack([q, target]).T).Q
 off_plane = bystander - plane @ (plane.T @ bystander)
-print("off the plane nothing moves:", torch.allclose(off_plane @ rotation, off_plane))
+print(
+    "off the plane nothing moves:", torch.allclose(off_plane @ rotation, off_plane)
+)
 
 # %% [markdown]
 # Back in the plane of our four keys, the whole step fits in one picture.
 
-# %%
+# %% tags=["hide-input"]
 from rollingq_core.plots import plane_of_turn
 
 before = {"audio": mean_audio, "visual": mean_visual, "query": query}
 aims = {"unscaled": as_printed, "anchor": anchor}
 after = before | {"query": query @ minimal_rotation(query, anchor)}
-short = {"audio": normalize(mean_audio, dim=0), "visual": normalize(mean_visual, dim=0)}
+short = {
+    "audio": normalize(mean_audio, dim=0),
+    "visual": normalize(mean_visual, dim=0),
+}
 
 BookFigure(
     plane_of_turn(
@@ -277,7 +290,9 @@ run = run_method("rollingq", load_dataset("digits", seed=0), brief, seed=0)
 (event,) = run.events
 leader = "audio" if event.air > 0 else "visual"
 assert event.air > 0.3
-print(f"rotated after epoch {event.epoch + 1} of fusion; the query leaned on {leader}")
+print(
+    f"rotated after epoch {event.epoch + 1} of fusion; the query leaned on {leader}"
+)
 
 # %% [markdown]
 # What did the turn do to the attention of the very same model on the very same samples? We undo
@@ -295,16 +310,16 @@ answers = {
     "after": predict(run.model, run.data.train),
 }
 
-# %%
-from rollingq_core.plots import Table
+# %% tags=["hide-input"]
+from rollingq_core.plots import Table, signed
 
 Table(
     ["", "mean cosine with audio", "mean cosine with visual", "AIR", "audio share"],
     [
         [
             name,
-            *(f"{c:+.2f}" for c in p.cosines.mean(0)),
-            f"{p.cosines.mean(0).diff().neg()[0]:+.2f}",
+            *(signed(float(c), 2) for c in p.cosines.mean(0)),
+            signed(float(-p.cosines.mean(0).diff()), 2),
         ]
         + [f"{p.share[:, 0].mean():.2f}"]
         for name, p in answers.items()
@@ -313,7 +328,9 @@ Table(
 )
 
 # %% tags=["nbval-check-output"]
-airs = {name: (p.cosines[:, 0] - p.cosines[:, 1]).mean() for name, p in answers.items()}
+airs = {
+    name: (p.cosines[:, 0] - p.cosines[:, 1]).mean() for name, p in answers.items()
+}
 shares = {name: p.share[:, 0].mean() for name, p in answers.items()}
 assert airs["before"] > 0 > airs["after"]
 assert shares["after"] < shares["before"] - 0.1
@@ -331,12 +348,16 @@ print("AIR changes its sign, and audio loses attention:", True)
 
 # %% tags=["nbval-check-output"]
 rotation = QueryRotation(dim=2)  # 1. beside your query projection
-rolling = RollingQ(rotation, rho=3, beta=0.1, max_rotations=3)  # 2. beside your optimizer
+rolling = RollingQ(
+    rotation, rho=3, beta=0.1, max_rotations=3
+)  # 2. beside your optimizer
 q = rotation(query)  # 3. in forward, where you had q
 keys = torch.stack([keys_audio, keys_visual], dim=1)
 rolling.observe(query=q, mean_keys=keys)  # 4. after each batch
 event = rolling.end_epoch()  # 5. after each epoch
-print(f"AIR {event.air:.2f}: turned by {torch.rad2deg(torch.tensor(event.angle)):.0f} degrees")
+print(
+    f"AIR {event.air:.2f}: turned by {torch.rad2deg(torch.tensor(event.angle)):.0f} degrees"
+)
 
 # %% [markdown]
 # ## What to conclude, and what not

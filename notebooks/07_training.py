@@ -73,7 +73,7 @@ with one_thread():
 # %% [markdown]
 # Each rotation leaves an event: when, how large AIR was, the weights of the anchor, the angle.
 
-# %%
+# %% tags=["hide-input"]
 import math
 
 from rollingq_core.plots import Table
@@ -94,7 +94,12 @@ first = rolling.events[0]
 assert first.air > 0.3
 assert first.weights[0] < 0.1
 assert math.degrees(first.angle) > 90
-print("rotations:", len(rolling.events), "| the first one follows epoch", first.epoch + 1)
+print(
+    "rotations:",
+    len(rolling.events),
+    "| the first one follows epoch",
+    first.epoch + 1,
+)
 
 # %% [markdown]
 # The first turns are large, more than a right angle: the query leaned on audio, and with
@@ -139,7 +144,7 @@ assert digits["seeds"] == speech["seeds"]
 #
 # First, the history: the mean over seeds with a band of one standard deviation.
 
-# %%
+# %% tags=["hide-input"]
 from rollingq_core.plots import BookFigure, epoch_curves
 
 methods = ["vanilla", "rollingq", "random_matched"]
@@ -147,7 +152,10 @@ pretraining = setting.training.pretrain_epochs
 
 BookFigure(
     epoch_curves(
-        digits["runs"], methods, pretraining, "Turned queries end shorter, not less leaning"
+        digits["runs"],
+        methods,
+        pretraining,
+        "Turned queries end shorter, not less leaning",
     ),
     caption="Training on the embedded digits, 12 seeds: mean and one standard deviation. Upper "
     "left, AIR, with small ticks where rotations happened; upper right, the attention share of "
@@ -181,7 +189,9 @@ from rollingq_core.plots import of_method
 
 
 def final(name, method):
-    return np.array([run["history"][name][-1] for run in of_method(digits["runs"], method)])
+    return np.array(
+        [run["history"][name][-1] for run in of_method(digits["runs"], method)]
+    )
 
 
 # %% tags=["nbval-check-output"]
@@ -190,9 +200,13 @@ for name in ("air", "query_norm"):
     print(f"{name} after the last epoch, RollingQ / vanilla: {ratio:.2f}")
 
 # %% tags=["nbval-check-output"]
-shares = {m: [r["share_normal"] for r in of_method(digits["runs"], m)] for m in methods}
+shares = {
+    m: [r["share_normal"] for r in of_method(digits["runs"], m)] for m in methods
+}
 lower = np.subtract(shares["vanilla"], shares["rollingq"])
-print(f"RollingQ ends with the lower audio share in {(lower > 0).sum()} of {len(lower)} seeds")
+print(
+    f"RollingQ ends with the lower audio share in {(lower > 0).sum()} of {len(lower)} seeds"
+)
 
 # %% [markdown]
 # ## Clean and noisy accuracy
@@ -200,14 +214,17 @@ print(f"RollingQ ends with the lower audio share in {(lower > 0).sum()} of {len(
 # Now the test split, clean and with noise mixed into the audio: $(1-l)\,x + l\,\varepsilon$ with
 # $\varepsilon \sim \mathcal N(0, 1)$ on standardised inputs, three draws a level.
 
-# %%
+# %% tags=["hide-input"]
 from rollingq_core.plots import noise_curves
 
 everyone = ["vanilla", "rollingq", "random_matched", "random_free", "uniform"]
 
 BookFigure(
     noise_curves(
-        digits["runs"], digits["levels"], everyone, "Embedded digits: turned queries resist noise"
+        digits["runs"],
+        digits["levels"],
+        everyone,
+        "Embedded digits: turned queries resist noise",
     ),
     caption="Synthesised speech with 8 × 8 pictures, 900 training pairs: test accuracy over the "
     "noise level, mean of 12 seeds with 95 % intervals. Equal attention resists best.",
@@ -215,7 +232,7 @@ BookFigure(
     "turn by the same angle; uniform attention lies above all others at every level.",
 )
 
-# %%
+# %% tags=["hide-input"]
 from rollingq_core.plots import accuracy_table
 
 accuracy_table(
@@ -226,10 +243,13 @@ accuracy_table(
     "noise; correlation of the share with “is noise”.",
 )
 
-# %%
+# %% tags=["hide-input"]
 BookFigure(
     noise_curves(
-        speech["runs"], speech["levels"], everyone, "Human speech: no gain from the anchor"
+        speech["runs"],
+        speech["levels"],
+        everyone,
+        "Human speech: no gain from the anchor",
     ),
     caption="Recorded speech with MNIST pictures, 900 training pairs: test accuracy over the noise "
     "level, mean of 12 seeds with 95 % intervals. Vanilla and RollingQ lie on each other.",
@@ -237,7 +257,7 @@ BookFigure(
     "little above them up to level 0.5; uniform starts lowest and ends highest.",
 )
 
-# %%
+# %% tags=["hide-input"]
 accuracy_table(
     speech["runs"],
     speech["levels"],
@@ -252,10 +272,13 @@ accuracy_table(
 # Curves with intervals invite the wrong comparison, for most of the spread between seeds is shared
 # by all methods. The differences at equal seeds are the evidence.
 
-# %%
+# %% tags=["hide-input"]
 from rollingq_core.plots import difference_table
 
-pairs = [("rollingq", other) for other in ("vanilla", "random_matched", "random_free", "uniform")]
+pairs = [
+    ("rollingq", other)
+    for other in ("vanilla", "random_matched", "random_free", "uniform")
+]
 
 difference_table(
     digits["runs"],
@@ -265,7 +288,7 @@ difference_table(
     "over 12 seeds.",
 )
 
-# %%
+# %% tags=["hide-input"]
 difference_table(
     speech["runs"],
     speech["levels"],

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import packages_distributions
 
 import pytest
@@ -188,3 +189,18 @@ def test_readme_puts_rollingq_into_a_layer_of_ones_own_in_five_lines(root):
         [sys.executable, "-c", example], capture_output=True, text=True, check=True, timeout=120
     )
     assert "count=1" in done.stdout
+
+
+def test_wheel_carries_what_the_chapters_read(root, tmp_path):
+    # As on Colab, where the package is installed from the repository and nothing is cloned.
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    notebooks = "".join(p.read_text() for p in (root / "notebooks").glob("*.py"))
+    records = set(re.findall(r'read_record\("([\w-]+)"\)', notebooks))
+    assert records
+    assert names >= {f"rollingq_core/results/{record}.json" for record in records}
+    sounds = {p.name for p in (root / "rollingq_core/data/spoken_digits").iterdir()}
+    assert names >= {f"rollingq_core/data/spoken_digits/{sound}" for sound in sounds}

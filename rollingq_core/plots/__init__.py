@@ -19,6 +19,7 @@ from rollingq_core.plots.training import (
     noise_curves,
     of_method,
     paired_difference,
+    signed,
 )
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "sample_pairs",
     "share_against",
     "share_distributions",
+    "signed",
     "token_attention",
 ]

@@ -126,12 +126,15 @@ class BookFigure:
         text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>f{salt}-", text)
         text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
         label = html.escape(self.alt, quote=True)
-        return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+        # On a phone the picture scrolls in its own box rather than shrink past reading.
+        style = "display:block;min-width:32rem;max-width:100%;height:auto;margin:auto"
+        return text.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1)
 
     def _repr_html_(self) -> str:
         return (
-            '<figure class="book-figure" style="margin:0 0 1em;overflow-x:auto">'
-            f"{self.svg()}<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+            '<figure class="book-figure" style="margin:0 0 1em">'
+            f'<div style="overflow-x:auto">{self.svg()}</div>'
+            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
         )
 
 
