@@ -129,6 +129,11 @@ def test_text_takes_the_pages_colour(pages):
         assert "currentColor" in lines, name
         assert INK not in lines, name
         assert not re.search(r"(fill|stroke): (#000000|black|#ffffff|white)\b", lines), name
+        # What names no colour is black.
+        texts = [g for g in ElementTree.fromstring(svg).iter() if "-text_" in g.get("id", "")]
+        assert len(texts) > 2, name
+        for text in texts:
+            assert any("fill: " in part.get("style", "") for part in text.iter()), name
 
 
 def test_same_figure_gives_the_same_text(runs):

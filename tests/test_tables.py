@@ -92,6 +92,13 @@ def test_table_on_a_page_has_headers_and_numbers_to_the_right():
     assert html == TABLE._repr_html_()
 
 
+def test_cells_are_escaped():
+    html = Table(["p < .05", "b"], [["<b>x</b>", "a & b"]], "caption")._repr_html_()
+    assert "<b>" not in html
+    cells = [cell.text for cell in ElementTree.fromstring(html).iter() if cell.tag in ("th", "td")]
+    assert cells == ["p < .05", "b", "<b>x</b>", "a & b"]
+
+
 def test_table_refuses_a_ragged_row():
     with pytest.raises(ValueError, match="rows: got a row of 1 cells, expected 2"):
         Table(["a", "b"], [["1", "2"], ["1"]], "caption")

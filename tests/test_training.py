@@ -68,16 +68,19 @@ def test_training_mode_is_switched_on(data):
     assert_same_state(model.state_dict(), expected.state_dict())
 
 
-def test_one_step_by_hand(data):
-    config = replace(STILL, lr=0.1, momentum=0.0, weight_decay=0.5, batch_size=80)
+def test_two_steps_by_hand(data):
+    config = replace(STILL, epochs=2, lr=0.1, momentum=0.7, weight_decay=0.5, batch_size=80)
     model, _, _ = train(data, config)
     expected = small_model()
-    output = expected(data.train.inputs)
-    logits = [output.fusion.logits, *output.probes.values()]
-    sum(cross_entropy(x, data.train.labels) for x in logits).backward()
-    with torch.no_grad():
-        for parameter in expected.parameters():
-            parameter -= 0.1 * (parameter.grad + 0.5 * parameter)
+    velocity = {name: 0 for name, _ in expected.named_parameters()}
+    for rate in (0.1, 0.05):  # halfway, the cosine is at one half
+        expected.zero_grad()
+        output = expected(data.train.inputs)
+        logits = [output.fusion.logits, *output.probes.values()]
+        sum(cross_entropy(x, data.train.labels) for x in logits).backward()
+        for name, parameter in expected.named_parameters():
+            velocity[name] = 0.7 * velocity[name] + parameter.grad + 0.5 * parameter.detach()
+            parameter.data -= rate * velocity[name]
     torch.testing.assert_close(model.state_dict(), expected.state_dict(), atol=1e-6, rtol=1e-5)
 
 
