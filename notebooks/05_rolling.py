@@ -157,11 +157,10 @@ print(f"rescaled: {anchor.norm():.3f}")
 #
 # $$
 # R_b = I + (\cos\phi - 1)\,(u^\top u + p^\top p) + \sin\phi\,(u^\top p - p^\top u),
-# \qquad \cos\phi = u w^\top .
 # \tag{12}
 # $$
 #
-# The paper obtains a rotation with the same $q R_b = q_b$ from a singular value decomposition,
+# where $\cos\phi = u w^\top$. The paper obtains a rotation with the same $q R_b = q_b$ from a singular value decomposition,
 # which leaves open what happens off the plane. Here are the three properties that matter, checked
 # in 768 dimensions, the size of the paper's model.
 
@@ -348,16 +347,14 @@ print("AIR changes its sign, and audio loses attention:", True)
 
 # %% tags=["nbval-check-output"]
 rotation = QueryRotation(dim=2)  # 1. beside your query projection
-rolling = RollingQ(
-    rotation, rho=3, beta=0.1, max_rotations=3
-)  # 2. beside your optimizer
+rolling = RollingQ(rotation, rho=3, beta=0.1, max_rotations=3)  # 2. once
 q = rotation(query)  # 3. in forward, where you had q
 keys = torch.stack([keys_audio, keys_visual], dim=1)
 rolling.observe(query=q, mean_keys=keys)  # 4. after each batch
 event = rolling.end_epoch()  # 5. after each epoch
-print(
-    f"AIR {event.air:.2f}: turned by {torch.rad2deg(torch.tensor(event.angle)):.0f} degrees"
-)
+
+degrees = torch.rad2deg(torch.tensor(event.angle))
+print(f"AIR {event.air:.2f}: turned by {degrees:.0f} degrees")
 
 # %% [markdown]
 # ## What to conclude, and what not
