@@ -62,6 +62,15 @@ def require_finite(name: str, value: Tensor) -> None:
         )
 
 
+def require_width(name: str, value: object, dim: int) -> None:
+    """Raise ``ValueError`` when ``value`` is no float tensor of shape ``[..., dim]``."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise ValueError(f"{name}: got {kind}, expected a float tensor of shape [..., {dim}]")
+    if value.shape[-1:] != (dim,):
+        raise ValueError(f"{name}: got shape {list(value.shape)}, expected [..., {dim}]")
+
+
 def require_number(
     name: str,
     value: float,

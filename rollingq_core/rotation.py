@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rollingq_core._checks import require_direction, require_finite, require_number, require_tensor
+from rollingq_core._checks import require_direction, require_number, require_tensor, require_width
 
 # Below this sine two unit vectors count as parallel: float64 leaves their plane undefined.
 PARALLEL = 1e-12
@@ -31,7 +31,7 @@ def anchor_weight(air: float | Tensor, rho: float) -> float | Tensor:
     """
     rho = require_number("rho", rho, above=0)
     if isinstance(air, Tensor):
-        require_finite("air", air)
+        require_number("air", air.detach().abs().max())
         return 0.5 * (1 + torch.tanh(-rho * air))
     return 0.5 * (1 + math.tanh(-rho * require_number("air", air)))
 
@@ -175,6 +175,7 @@ class QueryRotation(nn.Module):
 
     def forward(self, query: Tensor) -> Tensor:
         """Return ``query @ R`` for ``query`` of shape ``[..., d]``, in the query's dtype."""
+        require_width("query", query, self.dim)
         # Half precision would round even an identity's product.
         with torch.autocast(query.device.type, enabled=False):
             wide = torch.promote_types(query.dtype, self.matrix.dtype)

@@ -386,3 +386,11 @@ def test_a_refused_rotation_leaves_the_module_as_it_was():
         rotation.rotate(torch.ones(4, 4))
     assert torch.equal(rotation.matrix, torch.eye(4))
     assert rotation.count == 0
+
+
+@pytest.mark.parametrize(
+    "query", [torch.ones(5), torch.ones(2, 3), torch.ones(4).long(), [1.0] * 4]
+)
+def test_module_names_a_query_that_does_not_fit(query):
+    with pytest.raises(ValueError, match=r"query: got .*4"):
+        QueryRotation(4)(query)
