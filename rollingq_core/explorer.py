@@ -272,7 +272,7 @@ def _drawing(values: dict[str, float], label: str) -> str:
 
 def _readout(said: dict[str, str]) -> str:
     def cells(names: list[str]) -> str:
-        style = 'style="text-align:right;white-space:nowrap"'
+        style = 'style="text-align:right;white-space:nowrap;padding-left:0.6em"'
         return "".join(f'<td {style} data-text="{name}">{said[name]}</td>' for name in names)
 
     names = ["audio", "visual", "air", "share"]
