@@ -251,8 +251,9 @@ def _drawing(values: dict[str, float], label: str) -> str:
     grey = f'fill="none" stroke="{COLOURS["noise"]}"'
     return (
         f'<svg role="img" aria-label="{label}" viewBox="-172 -150 344 332" '
-        'style="display:block;width:100%;height:auto" font-size="14" fill="currentColor" '
-        f'text-anchor="middle"><circle r="{QUERY}" {grey} stroke-dasharray="1 4"/>'
+        'style="display:block;width:100%;max-width:26rem;height:auto;margin:auto" '
+        'font-size="14" fill="currentColor" text-anchor="middle">'
+        f'<circle r="{QUERY}" {grey} stroke-dasharray="1 4"/>'
         f'<path d="M{arc[0]}A{ARC} {ARC} 0 0 {sweep} {arc[1]}" {grey} stroke-width="1.5"/>'
         + arrow("audio", COLOURS["audio"], KEY, 2)
         + arrow("visual", COLOURS["visual"], KEY, 2)
@@ -278,12 +279,12 @@ def _readout(said: dict[str, str]) -> str:
     names = ["audio", "visual", "air", "share"]
     head = "".join(
         f'<th scope="col" style="text-align:right">{title}</th>'
-        for title in ("cosine with audio", "with visual", "AIR", "audio’s share")
+        for title in ("cosine audio", "cosine visual", "AIR", "share audio")
     )
     row = '<tr><th scope="row" style="text-align:left">'
     return (
         f'<p aria-live="polite" data-text="readout">{said["readout"]}</p>'
-        '<div style="overflow-x:auto"><table class="table"><thead>'
+        '<div style="overflow-x:auto"><table class="table" style="font-size:0.9em"><thead>'
         f"<tr><td></td>{head}</tr></thead><tbody>{row}before</th>{cells(names)}</tr>"
         f"{row}after</th>{cells([name + '_after' for name in names])}</tr></tbody></table></div>"
     )
