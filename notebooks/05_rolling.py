@@ -223,7 +223,32 @@ print(f"AIR before: {air:+.4f}, after: {after_air:+.4f}")
 # visual encoder for a while, until *its* keys are worth attending to. Chapter 7 measures how far
 # this goes.
 #
-# The turns add up. The model keeps one matrix, $R \leftarrow R R_b$ (Eq. 13), which is not
+# ## Under your fingers
+#
+# Two keys, one query, three sliders. Move them with the mouse or the arrow keys, here or in a
+# running notebook. The first one sets how far the query leans from the middle of the keys, and
+# with it AIR. The numbers are computed as you move, by the equations above.
+
+# %% tags=["nbval-check-output"]
+from rollingq_core.explorer import GeometryExplorer
+
+GeometryExplorer(lean=30, rho=1)
+
+# %% [markdown]
+# Try this:
+#
+# - Set the lean to 0. There is no imbalance: $\alpha = 0.5$, the anchor is the middle, and nothing
+#   turns.
+# - Lean by 30° and raise $\rho$. The anchor moves from the middle to the visual key. From $\rho = 3$
+#   on it hardly moves any more, for $\alpha$ is almost 0.
+# - Bring the keys close to each other, with $\rho = 1$. The cosines then differ little, AIR is
+#   small, and the query turns hardly further than to the middle.
+# - Lean by 150°. AIR is what it was at 30°, but the query points away from both keys, and so the
+#   turn is larger.
+#
+# ## The turns add up
+#
+# The model keeps one matrix, $R \leftarrow R R_b$ (Eq. 13), which is not
 # trained, and uses $q R$ wherever it used $q$. `QueryRotation` holds it, with the number of turns,
 # in the model's checkpoint.
 

@@ -23,6 +23,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 STATUS = ROOT / "results" / "status.json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 REPORTED = ("torch", "numpy", "librosa")
 
 
@@ -57,6 +58,9 @@ def tidy(notebook):
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = merge_streams(cell.outputs)
+            # A view of a widget names an object of that one run, and shows nothing after it.
+            for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET_VIEW, None)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python", "pygments_lexer": "ipython3"},

@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.browser import CHROMIUM, FLAGS
+
 # One thread a worker: the tests run two at a time, and small tensors gain nothing from more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -17,3 +19,15 @@ settings.load_profile("book")
 def root(pytestconfig):
     """Return the repository's root."""
     return pytestconfig.rootpath
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield instance
+        instance.close()

@@ -1,7 +1,6 @@
 """The built pages, and what a browser makes of them from the disk with the network cut."""
 
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,23 +11,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 
 from scripts import set_repository
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-# Noise of the theme itself when a page is opened from the disk.
-KNOWN_NOISE = re.compile(
-    r"Got invalid theme mode|fontawesome.*blocked by CORS|Failed to load resource: net::ERR_FAILED"
-)
+from tests.browser import Visit
 
 pytestmark = pytest.mark.book
 
@@ -142,46 +125,6 @@ def test_every_public_name_is_documented(html):
         for name in package.__all__:
             if callable(getattr(package, name)):
                 assert f"{package.__name__}.{name}" in documented
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield instance
-        instance.close()
-
-
-class Visit:
-    """One page in the browser, and what it asked for and complained about."""
-
-    def __init__(self, browser, path, width=1280, scheme="light", query=""):
-        self.requests, self.errors = [], []
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True
-        )
-        self.page = self.context.new_page()
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self.hear)
-        self.page.goto(path.as_uri() + query)
-        self.page.wait_for_load_state("load")
-        # MathJax, where the page has it, says when it is done.
-        self.page.evaluate("window.MathJax?.startup?.promise")
-
-    def hear(self, message):
-        if message.type == "error" and not KNOWN_NOISE.search(message.text):
-            self.errors.append(message.text)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.context.close()
 
 
 @pytest.mark.browser

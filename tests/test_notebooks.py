@@ -189,3 +189,11 @@ def test_builder_writes_the_same_for_the_same_run():
     first, second = executed("10:00", ["a\n", "b\n"]), executed("11:00", ["a\nb\n"])
     assert nbformat.writes(first) == nbformat.writes(second)
     assert first.cells[0].id != first.cells[1].id
+
+
+def test_builder_drops_the_view_of_a_widget_that_is_gone():
+    data = {"text/html": "<p>", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    cell = nbformat.v4.new_code_cell("explorer")
+    cell.outputs = [nbformat.v4.new_output("execute_result", data=data)]
+    build_notebooks.tidy(nbformat.v4.new_notebook(cells=[cell]))
+    assert cell.outputs[0].data == {"text/html": "<p>"}
