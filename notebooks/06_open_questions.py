@@ -451,9 +451,8 @@ for name, make in OPTIMISERS.items():
     for way in ("weights", "weights and buffers"):
         gaps[name, way] = float((logits_after(make, way) - kept_r).abs().max())
 
+
 # %% tags=["hide-input"]
-
-
 def gap(value):
     return "none (below 1e-8)" if value < 1e-8 else f"{value:.1g}"
 
@@ -487,7 +486,8 @@ print("with momentum, fold the buffers too: True; with Adam, fold at the end: Tr
 # push along $\Delta R$: the push turns *with* the query.
 #
 # To see the buffers' part alone, take the next step twice, once with these buffers as they are and
-# once with them set to 0, and subtract. Five models, twenty steps of SGD with momentum each.
+# once with them set to 0, and subtract. We do it after twenty steps of SGD with momentum, for six
+# seeds, from two starts: the layer that leans, and a layer that has learned nothing yet.
 
 
 # %%
@@ -511,8 +511,7 @@ def drift(layer, state, data, reset):
 from torch.nn.functional import cosine_similarity
 
 
-def momentum_at_a_turn(seed):
-    layer, *data = leaning_layer(seed)
+def momentum_at_a_turn(layer, data):
     optimiser = OPTIMISERS["SGD, momentum"](layer.parameters())
     output = train(layer, optimiser, range(20), data)
     state = optimiser.state_dict()
@@ -528,53 +527,62 @@ def momentum_at_a_turn(seed):
     return [*cosines, float(new.norm() / fresh.norm())]
 
 
-pushes = torch.tensor([momentum_at_a_turn(seed) for seed in range(5)])
+# %%
+from rollingq_core import AttentionFusion
+
+
+def untrained_layer(seed):
+    torch.manual_seed(seed)
+    return AttentionFusion(32, 10, cls_std=1.0).double()
+
+
+found = {"leaning layer": [], "untrained layer": []}
+for seed in range(6):
+    trained, *data = leaning_layer(seed)
+    found["leaning layer"].append(momentum_at_a_turn(trained, data))
+    found["untrained layer"].append(momentum_at_a_turn(untrained_layer(seed), data))
+pushes = {name: torch.tensor(rows).T for name, rows in found.items()}
 
 # %% tags=["hide-input"]
 from rollingq_core.plots import signed
 
+names = (
+    "cosine with the old push, turned by R",
+    "cosine with the old push",
+    "the same, had the SVD turned it",
+    "cosine with the fresh gradient step",
+    "length, in lengths of that step",
+)
 Table(
-    ["the buffers' push after the turn", "mean ± sd", "smallest", "largest"],
+    ["the buffers' push after the turn", *pushes],
     [
-        [
-            name,
-            f"{signed(float(c.mean()), 2)} ± {c.std():.2f}",
-            signed(float(c.min()), 2),
-            signed(float(c.max()), 2),
-        ]
-        for name, c in zip(
-            (
-                "cosine with the old push, turned by R",
-                "cosine with the old push",
-                "the same, had the SVD turned it",
-                "cosine with the fresh gradient step",
-                "length, as a fraction of that step's",
-            ),
-            pushes.T,
-            strict=True,
-        )
+        [name, *(f"{signed(float(c.mean()), 2)} ± {c.std():.2f}" for c in columns)]
+        for name, *columns in zip(names, *pushes.values(), strict=True)
     ],
-    "Synthetic tokens, setting T, 5 epochs and 20 steps, then one rotation; 5 seeds.",
+    "Mean ± sd over 6 seeds. The same synthetic tokens of setting T for both layers; 20 steps, "
+    "then one rotation.",
 )
 
 # %% tags=["nbval-check-output"]
-with_turn, as_before, by_svd, with_gradient, length = pushes.T
-assert with_turn.min() > 0.99
-assert as_before.mean() > by_svd.mean() + 0.4
-assert length.max() < 1
-print("the old push turns with the query, in all five models:", True)
-print("the SVD would leave less of its direction:", True)
-print("the fresh gradient step is the longer one, in all five:", True)
+leaning, untrained = pushes["leaning layer"], pushes["untrained layer"]
+assert min(leaning[0].min(), untrained[0].min()) > 0.99
+assert leaning[1].mean() > leaning[2].mean() + 0.4
+assert leaning[4].max() < 1 < untrained[4].min()
+print("the old push turns with the query, for all seeds and both layers:", True)
+print("in the leaning layer it is shorter than the gradient step:", True)
+print("in the untrained layer it is longer:", True)
 
 # %% [markdown]
-# So the push does turn with the query. The smallest turn changes only the part of it that lies in
-# the plane, and here most of it did not: the second row is well above 0. The SVD's turn would have
-# sent it in a direction of its own. That is one more reason for the smallest turn.
+# So the push does turn with the query, always. All else depends on the layer. In the leaning one, most
+# of the push lies off the plane of the smallest turn, and keeps its direction; the SVD's turn would
+# have sent it somewhere else. In the untrained one, most of the push lies in the plane, and neither
+# turn keeps much of it. There it is also several times as long as the fresh gradient step, so that
+# for a while the query goes mostly where a stale push, turned, sends it.
 #
-# Does the stale push go with the fresh gradient or against it? The fourth row spreads over both
-# signs, so five models do not tell. It is the shorter of the two, and a momentum of 0.9 forgets it in
-# some tens of steps. This book keeps the buffers, as the published code does. A reader who rotates
-# often, or with a momentum near 1, should measure this first.
+# With the fresh gradient or against it? The fourth row spreads over both signs in both columns, so
+# six seeds do not tell. A momentum of 0.9 forgets the push in some tens of steps. This book keeps the
+# buffers, as the published code does. A reader who rotates early or often, or with a momentum near 1,
+# should measure this first.
 #
 # ## Heads
 #
@@ -584,7 +592,7 @@ print("the fresh gradient step is the longer one, in all five:", True)
 # sharp it can be.
 
 # %%
-from rollingq_core import AttentionFusion, attention_imbalance_rate
+from rollingq_core import attention_imbalance_rate
 
 torch.manual_seed(0)
 heads = 4
@@ -810,7 +818,7 @@ print("cosines after: ", [f"{c:.4f}" for c in (three(q)[:3] / 2).tolist()])
 # | complement of Eq. 12 | as arbitrary as a random rotation | smallest turn, in one plane |
 # | reflections | a float32 determinant is 0 at $d = 768$ | none by construction; `slogdet` for the SVD |
 # | folding | same outputs, no parameters | at the end, or with the buffers |
-# | momentum | the old push turns with the query; the smallest turn changes least of it | kept, as in the published code |
+# | momentum | the old push turns with the query; its size beside the gradient depends on the layer | kept, as in the published code |
 # | heads | a full turn moves energy between heads; AIR may hide opposite leans | one turn of the whole query |
 # | more modalities | the softmax is Eq. 11 for two | any number |
 #

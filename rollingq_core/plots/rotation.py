@@ -35,15 +35,14 @@ def anchor_lengths(angles: Tensor, lengths: Mapping[str, Tensor], title: str) ->
                 label=label,
             )
         axis.axhline(1, color=COLOURS["noise"], linewidth=0.8)
-        axis.annotate("length of the query", (2, 1.02), color=INK, fontsize=9)
+        axis.annotate("length of the query", (178, 1.02), ha="right", color=INK, fontsize=9)
         axis.set(
             xlabel="angle between the expected keys, degrees",
-            ylabel="length of the anchor / length of the query",
+            ylabel="anchor's length / query's",
             title=title,
             xlim=(0, 180),
             ylim=(0, 1.12),
         )
-        axis.yaxis.label.set_fontsize(9)
         axis.set_xticks(range(0, 181, 30))
         axis.legend(loc="lower left")
     return made
@@ -73,7 +72,7 @@ def turn_angles(angles: Mapping[str, Tensor], title: str) -> Figure:
                         ha="center",
                         fontsize=7.5,
                     )
-            axis.set(title=panel, xlabel="angle of the turn, degrees", xlim=(0, 180))
+            axis.set(title=panel, xlabel="angle of the turn, degrees", xlim=(-4, 184))
             axis.set_xticks(range(0, 181, 45))
         axes[0, 0].set_ylabel("eigenvalues")
         made.suptitle(title, fontsize=11)
@@ -98,9 +97,11 @@ def partial_products(products: Sequence[Tensor], smallest: float, title: str) ->
         axis.axhline(np.log10(smallest), color=INK, linestyle="--", linewidth=1.2)
         axis.annotate(
             "smallest positive float32",
-            (0, np.log10(smallest)),
-            (2, 4),
+            (0.5, np.log10(smallest)),
+            (0, 4),
+            xycoords=("axes fraction", "data"),
             textcoords="offset points",
+            ha="center",
             fontsize=9,
         )
         axis.set(
