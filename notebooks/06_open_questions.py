@@ -60,15 +60,16 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
 import torch
 from torch.nn.functional import normalize
 
+angles = torch.linspace(0, torch.pi, 181, dtype=torch.float64)
 
+
+# %%
 def printed_length(alpha, angle):
     """Length of Eq. 10's mixture of unit keys, `angle` radians apart."""
     audio = torch.stack([torch.ones_like(angle), torch.zeros_like(angle)])
     visual = torch.stack([angle.cos(), angle.sin()])
     return (alpha * audio + (1 - alpha) * visual).norm(dim=0)
 
-
-angles = torch.linspace(0, torch.pi, 181, dtype=torch.float64)
 
 # %% tags=["hide-input"]
 from rollingq_core.plots import BookFigure, anchor_lengths
@@ -100,11 +101,13 @@ for alpha in (0.05, 0.25, 0.5):
 # normalisation makes Eq. 10 agree with Eq. 12. Without it there would be no such rotation. A
 # program that *set* the query to the printed $q_b$ would soften attention besides turning it.
 
-# %% tags=["nbval-check-output"]
+# %%
 from rollingq_core import rebalance_anchor
 
 generator = torch.Generator().manual_seed(0)
 drawn = torch.randn(3, 64, generator=generator, dtype=torch.float64)
+
+# %% tags=["nbval-check-output"]
 for alpha in (0.0, 0.25, 0.5):
     ratio = rebalance_anchor(*drawn, alpha).norm() / drawn[0].norm()
     print(f"alpha {alpha:.2f}: rescaled anchor / query = {ratio:.4f}")
@@ -176,13 +179,15 @@ print("the SVD's is as far from I as a random rotation:", True)
 # $2\sqrt2 \sin(\phi/2)$, whatever the dimension. For the other it grows as $\sqrt{2 d}$. Here it
 # is at the size of the paper's model.
 
-# %% tags=["nbval-check-output"]
+# %%
 wide = torch.randn(2, 768, generator=generator, dtype=torch.float64)
 large = torch.eye(768, dtype=torch.float64)
 small_turn = (minimal_rotation(*wide) - large).norm()
+large_turn = (svd_rotation(*wide) - large).norm()
+
+# %% tags=["nbval-check-output"]
 phi = torch.nn.functional.cosine_similarity(*wide, dim=0).arccos()
 assert torch.isclose(small_turn, 2 * 2**0.5 * (phi / 2).sin())
-large_turn = (svd_rotation(*wide) - large).norm()
 assert abs(large_turn / (2 * 768) ** 0.5 - 1) < 0.05
 print(f"minimal: {small_turn:.2f}, SVD: above 37: {bool(large_turn > 37)}")
 
@@ -203,6 +208,7 @@ def by_driver(driver):
     return torch.from_numpy(left @ right)
 
 
+# %%
 jitter = 1e-12 * torch.randn(64, generator=generator, dtype=torch.float64)
 ways = {
     "driver gesdd": by_driver("gesdd"),
@@ -272,6 +278,7 @@ def mirrored(matrix):
 
 draws = [torch.randn(768, 768, generator=generator) for _ in range(3)]
 bases = [torch.linalg.qr(draw).Q for draw in draws]
+# %%
 matrices = bases + [mirrored(basis) for basis in bases]
 
 # %% [markdown]
@@ -342,6 +349,8 @@ from rollingq_core.reproduce.settings import SETTINGS, run_method
 setting = SETTINGS["T"]
 brief = replace(setting, training=replace(setting.training, epochs=5))
 
+# %%
+
 
 def leaning_layer(seed):
     """A trained fusion layer, and tokens and labels to go on training it."""
@@ -354,12 +363,13 @@ def leaning_layer(seed):
     return run.model.fusion.double(), tokens, data.labels
 
 
+# %%
 layer, tokens, labels = leaning_layer(seed=0)
 
 # %%
 from torch.nn.functional import cross_entropy
 
-from rollingq_core import RollingQ
+# %%
 
 
 def train(layer, optimiser, steps, data):
@@ -374,6 +384,10 @@ def train(layer, optimiser, steps, data):
     return output
 
 
+# %%
+from rollingq_core import RollingQ
+
+
 def turn(layer, output):
     """Rotate the layer's query by what one batch shows."""
     rolling = RollingQ(layer, rho=3, beta=0, max_rotations=1)
@@ -381,7 +395,7 @@ def turn(layer, output):
     return rolling.end_epoch()
 
 
-# %% tags=["nbval-check-output"]
+# %%
 import copy
 
 turned, folded = copy.deepcopy(layer), copy.deepcopy(layer)
@@ -389,12 +403,15 @@ for each in (turned, folded):
     event = turn(each, each(tokens))
 folded.rotation.fold_into(folded.q_proj)
 
+# %% tags=["nbval-check-output"]
 assert event.air > 0
 assert torch.allclose(folded(tokens).logits, turned(tokens).logits, atol=1e-10)
+print("same outputs, with R and with R folded away:", True)
+# %% tags=["nbval-check-output"]
 unturned = torch.eye(32).to(folded.rotation.matrix)
 assert torch.equal(folded.rotation.matrix, unturned)
 extra = [sum(p.numel() for p in m.parameters()) for m in (folded, layer)]
-print("same outputs, R is the identity, parameters added:", extra[0] - extra[1])
+print("R is the identity again; parameters added:", extra[0] - extra[1])
 
 # %% [markdown]
 # ### May one fold in the middle of training?
@@ -422,6 +439,7 @@ OPTIMISERS = {
 }
 
 
+# %%
 def fold(layer, optimiser, buffers):
     """Fold R into W_Q, and, with `buffers`, into the optimiser's running means."""
     rotation = layer.rotation.matrix.clone()  # folding sets it back to I
@@ -445,6 +463,7 @@ def logits_after(make, way):
     return mine(tokens).logits.detach()
 
 
+# %%
 gaps = {}
 for name, make in OPTIMISERS.items():
     kept_r = logits_after(make, "kept")
@@ -495,6 +514,7 @@ def query_of(layer):
     return layer.rotation(layer.q_proj(layer.cls[0]))[0].detach()
 
 
+# %%
 def drift(layer, state, data, reset):
     """How far one more step moves the query."""
     mine = copy.deepcopy(layer)
@@ -511,6 +531,7 @@ def drift(layer, state, data, reset):
 from torch.nn.functional import cosine_similarity
 
 
+# %%
 def momentum_at_a_turn(layer, data):
     optimiser = OPTIMISERS["SGD, momentum"](layer.parameters())
     output = train(layer, optimiser, range(20), data)
@@ -536,6 +557,7 @@ def untrained_layer(seed):
     return AttentionFusion(32, 10, cls_std=1.0).double()
 
 
+# %%
 found = {"leaning layer": [], "untrained layer": []}
 for seed in range(6):
     trained, *data = leaning_layer(seed)
@@ -592,14 +614,15 @@ print("in the untrained layer it is longer:", True)
 # sharp it can be.
 
 # %%
-from rollingq_core import attention_imbalance_rate
-
 torch.manual_seed(0)
 heads = 4
 several = AttentionFusion(32, 10, num_heads=heads, cls_std=1.0).double()
 optimiser = OPTIMISERS["SGD, momentum"](several.parameters())
 for _ in range(4):
     train(several, optimiser, range(31), (tokens, labels))
+
+# %%
+from rollingq_core import attention_imbalance_rate
 
 
 def by_head(layer):
@@ -680,10 +703,11 @@ print("turned head by head, each head keeps its length:", True)
 # and compares the threshold $\beta$ with the largest minus the smallest cosine. For two
 # modalities these are Eq. 11 and $|\mathrm{AIR}|$. The form is this book's choice, not the paper's.
 
-# %% tags=["nbval-check-output"]
+# %%
 from rollingq_core import anchor_weight
 from rollingq_core.rotation import anchor_weights
 
+# %% tags=["nbval-check-output"]
 cosines = torch.empty(1000, 2, dtype=torch.float64).uniform_(
     -1, 1, generator=generator
 )
@@ -696,7 +720,7 @@ print("for two modalities the softmax is Eq. 11: True for", len(cosines), "pairs
 # Three keys at right angles, and a query along the first. With $\rho = \tfrac12$ the weights are in
 # the ratio $e^{-1} : 1 : 1$; by pencil, $0.3679 / 2.3679 = 0.1554$ for the first.
 
-# %% tags=["nbval-check-output"]
+# %%
 from rollingq_core import QueryRotation
 
 three = QueryRotation(dim=4)
@@ -704,6 +728,7 @@ rolling = RollingQ(three, rho=0.5, beta=0.1, max_rotations=1)
 q = torch.tensor([2.0, 0, 0, 0])
 rolling.observe(query=q, mean_keys=torch.eye(4)[None, :3])
 event = rolling.end_epoch()
+# %% tags=["nbval-check-output"]
 print("weights:", [f"{weight:.4f}" for weight in event.weights])
 print("cosines before:", [f"{c:.4f}" for c in event.cosines])
 print("cosines after: ", [f"{c:.4f}" for c in (three(q)[:3] / 2).tolist()])
