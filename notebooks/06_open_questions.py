@@ -349,9 +349,8 @@ from rollingq_core.reproduce.settings import SETTINGS, run_method
 setting = SETTINGS["T"]
 brief = replace(setting, training=replace(setting.training, epochs=5))
 
+
 # %%
-
-
 def leaning_layer(seed):
     """A trained fusion layer, and tokens and labels to go on training it."""
     run = run_method(
@@ -369,9 +368,8 @@ layer, tokens, labels = leaning_layer(seed=0)
 # %%
 from torch.nn.functional import cross_entropy
 
+
 # %%
-
-
 def train(layer, optimiser, steps, data):
     """Take one step on each of the batches numbered `steps`."""
     tokens, labels = data
