@@ -771,8 +771,8 @@ print("cosines after: ", [f"{c:.4f}" for c in (three(q)[:3] / 2).tolist()])
 #   and the complement of Eq. 12 is free. The smallest turn is the one answer that is the same on
 #   every machine and leaves other directions alone.
 # - **Conclude**: the sign of a float32 determinant cannot tell a reflection at the paper's size.
-# - **Conclude**: $R$ costs nothing after training. While training, fold it only with plain SGD, or
-#   with the buffers.
+# - **Conclude**: $R$ costs nothing after training. While training, plain SGD may fold it at any time,
+#   SGD with momentum if its buffers are folded too, and Adam should wait for the end.
 # - **Don't conclude** that the SVD spoiled the paper's results. With one query for all samples the
 #   forward pass is the same at the turn; what happens to accuracy later is not measured here.
 # - **Don't conclude** that a rotation per head, or a reset of momentum, would train better. They
