@@ -62,6 +62,7 @@ def drawn(trained, runs):
     shares = torch.linspace(0, 1, 5)
     return {
         "alpha_curves": plots.alpha_curves((1, 3), TITLE),
+        "anchor_lengths": plots.anchor_lengths(90 * (line + 1), {"α = 0.5": shares}, TITLE),
         "epoch_curves": plots.epoch_curves(runs, METHODS, 1, TITLE),
         "key_distributions": plots.key_distributions(contrasts, TITLE),
         "lean_over_epochs": plots.lean_over_epochs(histories, TITLE),
@@ -69,6 +70,7 @@ def drawn(trained, runs):
             line, {"|q| = 1": shares}, torch.rand(3, 2), TITLE
         ),
         "noise_curves": plots.noise_curves(runs, LEVELS, METHODS, TITLE),
+        "partial_products": plots.partial_products([-100 * shares], 1e-45, TITLE),
         "plane_of_turn": plots.plane_of_turn({"a": vectors}, TITLE),
         "sample_pairs": plots.sample_pairs(grids, [0, 1], TITLE),
         "share_against": plots.share_against(
@@ -78,6 +80,7 @@ def drawn(trained, runs):
         "token_attention": plots.token_attention(
             {"a": torch.tensor([0.25, 0.75])}, ["audio", "visual"], TITLE
         ),
+        "turn_angles": plots.turn_angles({"a": 180 * shares}, TITLE),
     }
 
 
@@ -226,3 +229,26 @@ def test_alpha_curves_draw_equation_11():
     x, y = line.get_data()
     np.testing.assert_allclose(y, [anchor_weight(value, 3) for value in x])
     assert all(later < earlier for earlier, later in pairwise(y))
+
+
+def test_turn_angles_count_every_eigenvalue():
+    angles = torch.tensor([0.0, 0.0, 5.0, 90.0, 90.0, 180.0])
+    bars = plots.turn_angles({"a": angles}, TITLE).axes[0].patches
+    heights = {round(bar.get_x()): bar.get_height() for bar in bars if bar.get_height()}
+    assert heights == {0: 3, 90: 2, 170: 1}
+
+
+def test_anchor_lengths_draw_each_line():
+    angles, lengths = torch.tensor([0.0, 90.0, 180.0]), torch.tensor([1.0, 0.7, 0.0])
+    made = plots.anchor_lengths(angles, {"α = 0.5": lengths, "α = 0.05": 1 - lengths / 9}, TITLE)
+    first, second, query = made.axes[0].lines
+    np.testing.assert_allclose(first.get_data(), [angles, lengths])
+    assert first.get_linestyle() != second.get_linestyle()
+    assert set(query.get_ydata()) == {1}
+
+
+def test_partial_products_mark_the_smallest_number():
+    made = plots.partial_products([torch.tensor([-1.0, -60.0, 0.0])], 2.0**-149, TITLE)
+    line, floor = made.axes[0].lines
+    np.testing.assert_allclose(line.get_data(), [[1, 2, 3], [-1, -60, 0]])
+    np.testing.assert_allclose(floor.get_ydata(), np.log10(2.0**-149))

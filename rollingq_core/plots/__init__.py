@@ -9,6 +9,7 @@ from rollingq_core.plots.attention import (
     token_attention,
 )
 from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
+from rollingq_core.plots.rotation import anchor_lengths, partial_products, turn_angles
 from rollingq_core.plots.samples import sample_pairs
 from rollingq_core.plots.style import COLOURS, METHODS, BookFigure, Table, figure
 from rollingq_core.plots.training import (
@@ -29,6 +30,7 @@ __all__ = [
     "Table",
     "accuracy_table",
     "alpha_curves",
+    "anchor_lengths",
     "difference_table",
     "epoch_curves",
     "figure",
@@ -39,10 +41,12 @@ __all__ = [
     "noise_curves",
     "of_method",
     "paired_difference",
+    "partial_products",
     "plane_of_turn",
     "sample_pairs",
     "share_against",
     "share_distributions",
     "signed",
     "token_attention",
+    "turn_angles",
 ]
