@@ -96,7 +96,11 @@ def sweep(
     size = int(require_number("together", together, at_least=1))
     still = tuple(method for method in methods if method in UNTURNED)
     turned = tuple(method for method in methods if method not in UNTURNED)
-    pairs = list(product(rhos or [setting.rho], betas or [setting.beta]))
+    rhos, betas = (
+        [setting.rho] if rhos is None else rhos,
+        [setting.beta] if betas is None else betas,
+    )
+    pairs = list(product(rhos, betas))
     points = []
     for seed in seeds:
         points += [_Point(seed, None, None, still)] if still else []
@@ -134,8 +138,7 @@ def _run(
                     own = replace(setting, rho=point.rho, beta=point.beta)
                 follows = method.startswith("random")
                 schedule = runs[point, "rollingq"].events if follows else None
-                prepared = plan(method, data[point.seed], own, point.seed, schedule)
-                model, config, rolling = prepared
+                model, config, rolling = plan(method, data[point.seed], own, point.seed, schedule)
                 replicas.append(Replica(model, data[point.seed], config, rolling))
             results = fit_together(replicas) if replicas else []
             for key, replica, result in zip(keys, replicas, results, strict=True):
