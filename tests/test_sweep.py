@@ -250,15 +250,17 @@ def test_several_processes_give_the_same_rows():
 
 def test_a_dask_cluster_gives_the_same_rows():
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    expected = small_sweep(together=3)
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
-        assert_close(small_sweep(together=3, n_jobs=-1), expected)
+
+    def on_worker(method, seed, run):
+        distributed.get_worker()  # raises outside of the cluster
+        return note(method, seed, run)
+
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    )
+    with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
+        rows = small_sweep(together=3, report=on_worker)
+    assert_close(rows, small_sweep(together=3))
 
 
 def test_by_default_rows_are_those_of_the_comparison():
