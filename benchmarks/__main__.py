@@ -1,11 +1,16 @@
 """Print the ratios: ``python -m benchmarks``. Times differ by machine, ratios hardly."""
 
+from dataclasses import replace
+
 import torch
 
 from benchmarks.measure import interleaved_seconds, peak_tensor_bytes
 from benchmarks.plain import PlainAttentionFusion, plain_rotation
 from rollingq_core import AttentionFusion, QueryRotation, svd_rotation
+from rollingq_core.data import load_dataset
+from rollingq_core.reproduce.settings import SETTINGS, plan, run_method
 from rollingq_core.rotation import plane_rotation
+from rollingq_core.sweep import Replica, fit_together
 
 DIM, CLASSES, BATCH, AUDIO, VISUAL = 768, 6, 16, 177, 197
 
@@ -36,6 +41,19 @@ def rotation_events(by_svd) -> list:
     ]
 
 
+def sweeps() -> list:
+    """Thirty-two runs of setting T at one seed, two epochs each, one at a time and as one batch."""
+    data, setting = load_dataset("synthetic", seed=0), SETTINGS["T"]
+    setting = replace(setting, training=replace(setting.training, epochs=2))
+    settings = [replace(setting, beta=index / 100) for index in range(32)]
+
+    def together():
+        plans = [plan("rollingq", data, own, 0) for own in settings]
+        fit_together([Replica(p.model, data, p.config, p.rolling) for p in plans])
+
+    return [lambda: [run_method("rollingq", data, own, 0) for own in settings], together]
+
+
 def main() -> None:
     """Measure and print."""
     torch.manual_seed(0)
@@ -47,6 +65,7 @@ def main() -> None:
         ("rotation event, SVD in float64", rotation_events(svd_rotation), 15),
         # As published; at this size some of its results are reflections.
         ("rotation event, SVD in float32", rotation_events(plain_rotation), 15),
+        ("32 small runs: in turn, as one batch", sweeps(), 1),
     ):
         plain, ours = (1e3 * value for value in interleaved_seconds(*calls, repetitions))
         rows.append((name, f"{plain:.4g} ms", f"{ours:.4g} ms", plain / ours))
@@ -56,9 +75,9 @@ def main() -> None:
     )
 
     print(f"B={BATCH}, {AUDIO}+{VISUAL} tokens and the class token, d={DIM}, float32, one thread")
-    print(f"{'':34}{'plain':>12}{'ours':>12}{'ratio':>9}")
+    print(f"{'':38}{'plain':>12}{'ours':>12}{'ratio':>9}")
     for name, plain, ours, ratio in rows:
-        print(f"{name:34}{plain:>12}{ours:>12}{ratio:>8.1f}x")
+        print(f"{name:38}{plain:>12}{ours:>12}{ratio:>8.1f}x")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,24 @@
 """Argument checks whose messages name the argument, what came and what is expected."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
+
+_vectorised = ContextVar("vectorised", default=False)
+
+
+@contextmanager
+def vectorised() -> Iterator[None]:
+    """Look at shapes only: inside ``torch.func.vmap`` no single value can be read."""
+    token = _vectorised.set(True)
+    try:
+        yield
+    finally:
+        _vectorised.reset(token)
 
 
 def require_tensor(name: str, value: object, axes: Sequence[str], like: Tensor | None = None):
@@ -139,6 +153,17 @@ def require_tokens(
             )
         columns.append(mask)
     padded = torch.cat(columns, dim=1)
-    if padded.all(dim=1).any():
+    if not _vectorised.get() and padded.all(dim=1).any():
         raise ValueError("key_padding_masks: got a sample with only padding, expected a token")
     return padded
+
+
+def require_result(fused: Tensor, tokens: Sequence[Tensor]) -> None:
+    """Raise ``ValueError`` when a token holds a NaN or an infinity, judged by what became of it.
+
+    What is not finite in any token reaches ``fused``, so the tokens need no pass of their own.
+    """
+    if torch.compiler.is_compiling() or _vectorised.get() or torch.isfinite(fused).all():
+        return
+    for index, z in enumerate(tokens):
+        require_finite(f"tokens[{index}]", z)

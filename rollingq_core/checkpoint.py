@@ -1,6 +1,5 @@
 """Checkpoints that are never half written, and that can't run code when read."""
 
-import copy
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,7 @@ class RunState:
             return
         score = (record["validation_accuracy"], -record["validation_loss"])
         if not self.best or self.selection == "last" or score > self.best["score"]:
-            state = copy.deepcopy(self.parts["model"].state_dict())
+            state = {name: t.clone() for name, t in self.parts["model"].state_dict().items()}
             self.best = {"epoch": record["epoch"], "score": score, "model": state}
 
     def save(self, path: str | Path) -> None:

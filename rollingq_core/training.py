@@ -1,6 +1,7 @@
 """The training loop: an optional pretraining of the encoders, then fusion with Algorithm 1."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -9,11 +10,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rollingq_core._checks import require_number
 from rollingq_core.checkpoint import RunState
 from rollingq_core.data.dataset import DataSplits
+from rollingq_core.fusion.attention import FusionOutput
 from rollingq_core.model import ModelOutput, MultimodalModel, batches, predict
 from rollingq_core.rolling import RollingQ
 
@@ -75,6 +78,31 @@ def learning_rate_factor(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def sgd(parameters: Iterable[Tensor], config: TrainingConfig) -> torch.optim.SGD:
+    """Return the optimiser of ``config``."""
+    return torch.optim.SGD(
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+
+
+def cosine_schedule(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, samples: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return the schedule of ``config``, step by step over both stages, for a training split."""
+    steps = math.ceil(samples / config.batch_size)
+    total = (config.pretrain_epochs + config.epochs) * steps
+    warmup = int(config.warmup_epochs * steps)
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, total, warmup)
+    )
+
+
+def shuffled(dataset: Dataset, config: TrainingConfig, epoch: int) -> DataLoader:
+    """Return the batches of one epoch, whose order depends on ``config.seed`` and ``epoch``."""
+    order = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
+    return batches(dataset, config.batch_size, order)
+
+
 def fit(
     model: MultimodalModel,
     data: DataSplits,
@@ -124,19 +152,10 @@ def fit(
     rolling = rolling or RollingQ(model.fusion, rho=1.0, beta=0.0, max_rotations=0)
     fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     torch.manual_seed(config.seed)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = sgd(model.parameters(), config)
     wrapped, optimizer = fabric.setup(model, optimizer)
-    steps = math.ceil(len(data.train) / config.batch_size)
+    scheduler = cosine_schedule(optimizer.optimizer, config, len(data.train))
     total = config.pretrain_epochs + config.epochs
-    warmup = int(config.warmup_epochs * steps)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer.optimizer, lambda step: learning_rate_factor(step, total * steps, warmup)
-    )
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "rolling": rolling}
     run = RunState(_identity(config, data, rolling), parts, config.selection)
     if checkpoint is not None and Path(checkpoint).exists():
@@ -145,33 +164,25 @@ def fit(
     bar = tqdm(range(total), initial=len(run.history), total=total, disable=not progress)
     for epoch in range(len(run.history), total):
         fusing = epoch >= config.pretrain_epochs
-        order = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
-        loader = fabric.setup_dataloaders(batches(data.train, config.batch_size, order))
+        loader = fabric.setup_dataloaders(shuffled(data.train, config, epoch))
         lr = scheduler.get_last_lr()[0]
-        meters = _Meters(model)
+        meters = Meters(model.modalities)
         wrapped.train()
         for inputs, labels in loader:
             output = wrapped(inputs, fuse=fusing, detach_probes=fusing)
             loss = total_loss(output, labels)
             optimizer.zero_grad()
             fabric.backward(loss)
-            meters.update(model, output, labels, loss)
+            sums = batch_sums(gradient_norms(model), output.fusion, labels, loss)
+            meters.update(sums, len(labels))
             optimizer.step()
             scheduler.step()
             if fusing:
                 rolling.observe(output.fusion)
         record = {"epoch": epoch, "stage": "fusion" if fusing else "pretraining", "lr": lr}
-        record |= meters.compute()
-        if not math.isfinite(record["train_loss"]):
-            raise ValueError(f"loss: got {record['train_loss']} in epoch {epoch}, expected finite")
+        record |= meters.compute(epoch)
         if fusing:
-            event = rolling.end_epoch()
-            record |= {
-                "air": rolling.last.air,
-                "query_norm": float(rolling.last.query.norm()),
-                "cosines": dict(zip(model.modalities, rolling.last.cosines.tolist(), strict=True)),
-                "rotation": asdict(event) if event else None,
-            }
+            record |= close_observation(rolling, model.modalities)
             judged = predict(model, data.validation)
             record |= {"validation_loss": judged.loss, "validation_accuracy": judged.accuracy}
         run.close_epoch(record)
@@ -195,6 +206,17 @@ def _identity(config: TrainingConfig, data: DataSplits, rolling: RollingQ) -> di
     }
 
 
+def close_observation(rolling: RollingQ, modalities: Sequence[str]) -> dict[str, Any]:
+    """End RollingQ's epoch, and return what the history keeps of it."""
+    event = rolling.end_epoch()
+    return {
+        "air": rolling.last.air,
+        "query_norm": float(rolling.last.query.norm()),
+        "cosines": dict(zip(modalities, rolling.last.cosines.tolist(), strict=True)),
+        "rotation": asdict(event) if event else None,
+    }
+
+
 def total_loss(output: ModelOutput, labels: Tensor) -> Tensor:
     """Sum of the cross-entropies of the fusion (where it ran) and of every probe."""
     logits = list(output.probes.values())
@@ -203,39 +225,57 @@ def total_loss(output: ModelOutput, labels: Tensor) -> Tensor:
     return sum(cross_entropy(one, labels) for one in logits)
 
 
-class _Meters:
+def gradient_norms(model: MultimodalModel) -> Tensor:
+    """Return the gradient norm of each modality's encoder, ``[M]``."""
+    found = [
+        [p.grad for p in encoder.parameters() if p.grad is not None]
+        for encoder in model.encoders.values()
+    ]
+    return torch.stack([nn.utils.get_total_norm(gradients) for gradients in found])
+
+
+@torch.no_grad()
+def batch_sums(
+    norms: Tensor, fusion: FusionOutput | None, labels: Tensor, loss: Tensor
+) -> dict[str, Tensor]:
+    """Return what one batch adds to :class:`Meters`."""
+    if fusion is None:
+        return {"loss": len(labels) * loss, "gradient_norm": norms}
+    return {
+        "loss": len(labels) * cross_entropy(fusion.logits, labels),
+        "gradient_norm": norms,
+        "right": (fusion.logits.argmax(dim=1) == labels).sum(),
+        "share": fusion.share.sum(dim=0),
+    }
+
+
+class Meters:
     """Sums over one epoch, kept on the device and read once at its end."""
 
-    def __init__(self, model: MultimodalModel) -> None:
+    def __init__(self, modalities: Sequence[str]) -> None:
+        self.modalities = modalities
         self.samples = self.steps = 0
-        self.loss = self.right = self.share = 0.0
-        self.gradients = dict.fromkeys(model.modalities, 0.0)
+        self.sums: dict[str, Tensor] = {}
 
-    @torch.no_grad()
-    def update(
-        self, model: MultimodalModel, output: ModelOutput, labels: Tensor, loss: Tensor
-    ) -> None:
-        size = len(labels)
+    def update(self, sums: dict[str, Tensor], size: int) -> None:
+        """Add :func:`batch_sums` of a batch of ``size`` samples."""
         self.samples, self.steps = self.samples + size, self.steps + 1
-        fusion = output.fusion
-        self.loss = self.loss + size * (
-            loss if fusion is None else cross_entropy(fusion.logits, labels)
-        )
-        for name in self.gradients:
-            found = [p.grad for p in model.encoders[name].parameters() if p.grad is not None]
-            self.gradients[name] = self.gradients[name] + nn.utils.get_total_norm(found)
-        if fusion is not None:
-            self.right = self.right + (fusion.logits.argmax(dim=1) == labels).sum()
-            self.share = self.share + fusion.share.sum(dim=0)
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in sums.items()}
 
-    def compute(self) -> dict[str, Any]:
-        names = tuple(self.gradients)
+    def compute(self, epoch: int) -> dict[str, Any]:
+        """Return the epoch's means; a loss that is not finite raises a ``ValueError``."""
+        loss = float(self.sums["loss"]) / self.samples
+        if not math.isfinite(loss):
+            raise ValueError(f"loss: got {loss} in epoch {epoch}, expected finite")
         record = {
-            "train_loss": float(self.loss) / self.samples,
-            "gradient_norm": {n: float(g) / self.steps for n, g in self.gradients.items()},
+            "train_loss": loss,
+            "gradient_norm": self._by_modality("gradient_norm", self.steps),
         }
-        if isinstance(self.share, Tensor):
-            shares = (self.share / self.samples).tolist()
-            record["train_accuracy"] = float(self.right) / self.samples
-            record["share"] = dict(zip(names, shares, strict=True))
+        if "right" in self.sums:
+            record["train_accuracy"] = float(self.sums["right"]) / self.samples
+            record["share"] = self._by_modality("share", self.samples)
         return record
+
+    def _by_modality(self, name: str, count: int) -> dict[str, float]:
+        means = (self.sums[name] / count).tolist()
+        return dict(zip(self.modalities, means, strict=True))

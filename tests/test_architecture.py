@@ -20,7 +20,8 @@ FLOORS = [
     {"fusion", "encoders"},
     {"rolling", "model", "balancing"},
     {"training", "evaluation"},
-    {"reproduce", "sweep", "plots"},
+    {"reproduce", "plots"},
+    {"sweep"},
     {"explorer", "__main__"},
     {"__init__"},
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
-from rollingq_core._checks import require_choice, require_finite, require_number, require_tokens
+from rollingq_core._checks import require_choice, require_number, require_result, require_tokens
 from rollingq_core.rotation import QueryRotation
 
 
@@ -131,10 +131,7 @@ class AttentionFusion(nn.Module):
         parts = used.split([z.shape[1] for z in keys], dim=-1)
         pooled = sum(part @ z for part, z in zip(parts, keys, strict=True))
         fused = self._project_values(pooled, used.sum(-1, keepdim=True))
-        # What is not finite in any token reaches h, so the tokens need no pass of their own.
-        if not torch.compiler.is_compiling() and not torch.isfinite(fused).all():
-            for index, z in enumerate(tokens):
-                require_finite(f"tokens[{index}]", z)
+        require_result(fused, tokens)
         fused = self.output_dropout(self.out_proj(fused))
 
         attention = row[..., : sum(counts)]

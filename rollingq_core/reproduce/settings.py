@@ -116,6 +116,41 @@ def build_model(
     return MultimodalModel(encoders, fusion, len(data.classes))
 
 
+class Plan(NamedTuple):
+    """A run that has not begun: an untrained model, how to train it, and its RollingQ if any."""
+
+    model: MultimodalModel
+    config: TrainingConfig
+    rolling: RollingQ | None
+
+
+def plan(
+    method: str,
+    data: DataSplits,
+    setting: Setting,
+    seed: int,
+    schedule: Sequence[RotationEvent] | None = None,
+) -> Plan:
+    """Return what :func:`run_method` is about to train; its arguments are the same."""
+    if method not in METHODS:
+        raise ValueError(f"method: got {method!r}, expected one of {METHODS}")
+    model = build_model(data, setting, seed, uniform=method == "uniform")
+    rolling = None
+    if method not in ("vanilla", "uniform"):
+        rolling = RollingQ(
+            model.fusion,
+            setting.rho,
+            setting.beta,
+            setting.max_rotations,
+            start_epoch=setting.start_epoch,
+            spacing=setting.spacing,
+            rotation="minimal" if method == "rollingq" else method,
+            schedule=schedule,
+            seed=seed,
+        )
+    return Plan(model, replace(setting.training, seed=seed), rolling)
+
+
 def run_method(
     method: str,
     data: DataSplits,
@@ -143,23 +178,7 @@ def run_method(
     ValueError
         No such method.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: got {method!r}, expected one of {METHODS}")
-    model = build_model(data, setting, seed, uniform=method == "uniform")
-    rolling = None
-    if method not in ("vanilla", "uniform"):
-        rolling = RollingQ(
-            model.fusion,
-            setting.rho,
-            setting.beta,
-            setting.max_rotations,
-            start_epoch=setting.start_epoch,
-            spacing=setting.spacing,
-            rotation="minimal" if method == "rollingq" else method,
-            schedule=schedule,
-            seed=seed,
-        )
-    config = replace(setting.training, seed=seed)
+    model, config, rolling = plan(method, data, setting, seed, schedule)
     with one_thread():
         result = fit(model, data, config, rolling, **options)
     return Run(model, data, result, rolling.events if rolling else [])

@@ -1,0 +1,158 @@
+"""A sweep over seeds, rho, beta and methods, as plain rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
+from threading import Lock
+from typing import Any, NamedTuple
+
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from rollingq_core._checks import require_number
+from rollingq_core.data import load_dataset
+from rollingq_core.reproduce.comparison import summarise
+from rollingq_core.reproduce.settings import METHODS, Run, Setting, one_thread, plan
+from rollingq_core.sweep.together import Replica, fit_together
+
+# The methods of one wave train together. Uniform attention is another layer, and the random
+# controls follow the events of RollingQ.
+WAVES = (("uniform",), ("vanilla", "rollingq"), ("random_matched", "random_free"))
+# What rho and beta do not touch.
+UNTURNED = ("vanilla", "uniform")
+
+# torch's random state and number of threads are the process's: where workers are threads, as they
+# may be on a cluster, they take turns.
+_one_at_a_time = Lock()
+
+
+class _Point(NamedTuple):
+    """Methods at one seed and one pair of rho and beta (None where they play no part)."""
+
+    seed: int
+    rho: float | None
+    beta: float | None
+    methods: tuple[str, ...]
+
+
+def sweep(
+    data_name: str,
+    setting: Setting,
+    seeds: Sequence[int],
+    *,
+    rhos: Sequence[float] | None = None,
+    betas: Sequence[float] | None = None,
+    methods: Sequence[str] = ("rollingq",),
+    report: Callable[[str, int, Run], dict[str, Any]] = summarise,
+    together: int = 16,
+    n_jobs: int = 1,
+    progress: bool = True,
+    **data_options: Any,
+) -> list[dict[str, Any]]:
+    """Train each method at each seed, rho and beta, and return one row a run.
+
+    Each run is that of :func:`rollingq_core.reproduce.settings.run_method`, but for rounding: at
+    one seed all share initial weights and data order, and the random controls follow the events
+    of RollingQ at the same rho and beta. Vanilla and uniform attention know neither, and are
+    trained once a seed.
+
+    Parameters
+    ----------
+    data_name, data_options
+        Dataset and further options of :func:`rollingq_core.data.load_dataset`, which gets the
+        run's seed.
+    setting
+        Model and training, for example ``SETTINGS["T"]``.
+    seeds, rhos, betas
+        The grid; the setting's own rho and beta where none are given.
+    methods
+        Some of ``METHODS``.
+    report
+        From method, seed and finished run to the numbers to keep.
+    together
+        Grid points trained as one batch.
+    n_jobs
+        Processes; another backend of joblib, such as a Dask cluster, takes over inside
+        ``joblib.parallel_config(backend="dask")``.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    list of dict
+        What ``report`` returned, with ``method``, ``seed``, ``rho``, ``beta`` (None where they
+        play no part) and ``data_hash``, by seed, then rho, beta and method.
+
+    Raises
+    ------
+    ValueError
+        No such method, a random control without ``"rollingq"``, or ``together`` below 1.
+    """
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown or not methods:
+        raise ValueError(f"methods: got {list(methods)}, expected some of {METHODS}")
+    if "rollingq" not in methods and set(methods) & set(WAVES[2]):
+        raise ValueError(f"methods: got {list(methods)}, expected also 'rollingq' to pair with")
+    size = int(require_number("together", together, at_least=1))
+    still = tuple(method for method in methods if method in UNTURNED)
+    turned = tuple(method for method in methods if method not in UNTURNED)
+    rhos, betas = (
+        [setting.rho] if rhos is None else rhos,
+        [setting.beta] if betas is None else betas,
+    )
+    pairs = list(product(rhos, betas))
+    points = []
+    for seed in seeds:
+        points += [_Point(seed, None, None, still)] if still else []
+        points += [_Point(seed, rho, beta, turned) for rho, beta in pairs] if turned else []
+    chunks = [points[start : start + size] for start in range(0, len(points), size)]
+    tasks = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_run)(chunk, data_name, data_options, setting, report) for chunk in chunks
+    )
+    rows = []
+    with tqdm(total=len(points), disable=not progress, desc=f"{data_name}, grid points") as bar:
+        for chunk, done in zip(chunks, tasks, strict=True):
+            rows += done
+            bar.update(len(chunk))
+    return rows
+
+
+def _run(
+    points: Sequence[_Point],
+    data_name: str,
+    data_options: dict[str, Any],
+    setting: Setting,
+    report: Callable[[str, int, Run], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Train all methods of some grid points, wave by wave."""
+    seeds = {point.seed for point in points}
+    data = {seed: load_dataset(data_name, seed=seed, **data_options) for seed in seeds}
+    runs: dict[tuple[_Point, str], Run] = {}
+    with _one_at_a_time, one_thread():
+        for wave in WAVES:
+            keys = [(point, m) for point in points for m in point.methods if m in wave]
+            replicas = []
+            for point, method in keys:
+                own = setting
+                if point.rho is not None:
+                    own = replace(setting, rho=point.rho, beta=point.beta)
+                follows = method.startswith("random")
+                schedule = runs[point, "rollingq"].events if follows else None
+                model, config, rolling = plan(method, data[point.seed], own, point.seed, schedule)
+                replicas.append(Replica(model, data[point.seed], config, rolling))
+            results = fit_together(replicas) if replicas else []
+            for key, replica, result in zip(keys, replicas, results, strict=True):
+                events = replica.rolling.events if replica.rolling else []
+                runs[key] = Run(replica.model, replica.data, result, events)
+        return [
+            report(method, point.seed, runs[point, method])
+            | {
+                "method": method,
+                "seed": point.seed,
+                "rho": point.rho,
+                "beta": point.beta,
+                "data_hash": data[point.seed].data_hash,
+            }
+            for point in points
+            for method in point.methods
+        ]

@@ -1,0 +1,230 @@
+"""Replicas of one model, trained as one batch."""
+
+import copy
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from rollingq_core._checks import vectorised
+from rollingq_core.air import RunningExpectation
+from rollingq_core.checkpoint import RunState
+from rollingq_core.data import DataSplits
+from rollingq_core.fusion.attention import FusionOutput
+from rollingq_core.model import MultimodalModel, batches
+from rollingq_core.rolling import RollingQ
+from rollingq_core.training import (
+    Meters,
+    TrainingConfig,
+    TrainingResult,
+    batch_sums,
+    close_observation,
+    cosine_schedule,
+    sgd,
+    shuffled,
+    total_loss,
+)
+
+
+class Replica(NamedTuple):
+    """The arguments of one :func:`rollingq_core.training.fit`."""
+
+    model: MultimodalModel
+    data: DataSplits
+    config: TrainingConfig
+    rolling: RollingQ | None = None
+
+
+def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
+    """Train replicas in place as one batch: as ``fit`` trains each, but for rounding.
+
+    Parameters
+    ----------
+    replicas
+        Models of one architecture on one device, datasets of the same sizes, and one
+        configuration but for its seed. Replicas may share a dataset, but not a model.
+
+    Raises
+    ------
+    ValueError
+        No replica, replicas that differ in more, dropout (each run draws its own), or values that
+        are not finite.
+    """
+    _require_alike(replicas)
+    model, data, config, _ = replicas[0]
+    stack = _Stack([replica.model for replica in replicas])
+    rollings = [r.rolling or RollingQ(r.model.fusion, 1.0, 0.0, 0) for r in replicas]
+    runs = [RunState({}, {"model": r.model}, config.selection) for r in replicas]
+    optimizer = sgd(stack.parameters.values(), config)
+    scheduler = cosine_schedule(optimizer, config, len(data.train))
+    for epoch in range(config.pretrain_epochs + config.epochs):
+        fusing = epoch >= config.pretrain_epochs
+        lr = scheduler.get_last_lr()[0]
+        meters, observed, last = Meters(model.modalities), {}, {}
+        # Replicas that share dataset and seed read one loader.
+        places = [(id(r.data), r.config.seed) for r in replicas]
+        sources = dict(zip(places, replicas, strict=True)).items()
+        loaders = {place: shuffled(r.data.train, r.config, epoch) for place, r in sources}
+        for inputs, labels in _side_by_side(loaders, places, stack.device):
+            loss, fusion = stack(inputs, labels, fuse=fusing)
+            optimizer.zero_grad()
+            loss.sum().backward()
+            summed = vmap(batch_sums, in_dims=(0, 0 if fusing else None, 0, 0))
+            sums = summed(stack.gradient_norms(), fusion, labels, loss.detach())
+            meters.update(sums, labels.shape[1])
+            optimizer.step()
+            scheduler.step()
+            if fusing:
+                last = vmap(_observation)(fusion.query, fusion.mean_keys)
+                observed = {name: observed.get(name, 0) + value for name, value in last.items()}
+        records = []
+        for index, rolling in enumerate(rollings):
+            own = copy.copy(meters)
+            own.sums = _row(meters.sums, index)
+            record = {"epoch": epoch, "stage": "fusion" if fusing else "pretraining", "lr": lr}
+            records.append(record | own.compute(epoch))
+            if fusing:
+                seen = last if rolling.estimate == "last_batch" else observed
+                rolling.running.sums = _row(seen, index)
+                records[-1] |= close_observation(rolling, model.modalities)
+        judged = _validate(stack, replicas) if fusing else {}  # with the query as turned just now
+        for index, (run, record) in enumerate(zip(runs, records, strict=True)):
+            run.close_epoch(record | {name: float(x[index]) for name, x in judged.items()})
+    stack.release()
+    for replica, run in zip(replicas, runs, strict=True):
+        replica.model.load_state_dict(run.best["model"])
+    return [TrainingResult(run.history, run.best["epoch"]) for run in runs]
+
+
+class _Stack:
+    """R models as one: their tensors are stacked, and become views of the stack."""
+
+    def __init__(self, models: Sequence[MultimodalModel]) -> None:
+        # No dropout is left, so that evaluation mode changes nothing.
+        self.template = copy.deepcopy(models[0]).eval()
+        self.members = [dict(chain(m.named_parameters(), m.named_buffers())) for m in models]
+        self.state = {
+            name: torch.stack([member[name].detach() for member in self.members])
+            for name in self.members[0]
+        }
+        for index, member in enumerate(self.members):
+            for name, tensor in member.items():
+                tensor.data = self.state[name][index]
+        self.parameters = {name: self.state[name] for name, _ in self.template.named_parameters()}
+        for stacked in self.parameters.values():
+            stacked.requires_grad_()
+        self.device = next(iter(self.state.values())).device
+
+    def __call__(
+        self, inputs: dict[str, Tensor], labels: Tensor, *, fuse: bool
+    ) -> tuple[Tensor, FusionOutput | None]:
+        """Return each replica's loss [R], and the fusion's output with R as first axis."""
+
+        def one(state, inputs, labels):
+            options = {"fuse": fuse, "detach_probes": fuse}
+            output = functional_call(self.template, state, (inputs,), options)
+            loss = total_loss(output, labels)
+            return (loss, output.fusion) if fuse else (loss,)
+
+        with vectorised():
+            loss, *fusion = vmap(one)(self.state, inputs, labels)
+        return loss, fusion[0] if fuse else None
+
+    def gradient_norms(self) -> Tensor:
+        """Return the gradient norm of each modality's encoder, ``[R, M]``."""
+        found = [
+            [
+                stacked.grad.flatten(1).norm(dim=1)
+                for name, stacked in self.parameters.items()
+                if name.startswith(f"encoders.{modality}.") and stacked.grad is not None
+            ]
+            for modality in self.template.modalities
+        ]
+        return torch.stack([torch.stack(norms).norm(dim=0) for norms in found], dim=1)
+
+    def release(self) -> None:
+        """Give each model tensors of its own again."""
+        for tensor in chain.from_iterable(member.values() for member in self.members):
+            tensor.data = tensor.data.clone()
+
+
+def _observation(query: Tensor, mean_keys: Tensor) -> dict[str, Tensor]:
+    running = RunningExpectation()
+    running.update(query, mean_keys)
+    return running.sums
+
+
+def _row(stacked: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+    return {name: value[index] for name, value in stacked.items()}
+
+
+def _side_by_side(
+    loaders: dict[Hashable, DataLoader], places: Sequence[Hashable], device: torch.device
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """Yield batches with a first axis of replicas; each reads the loader that its place names."""
+    found = list(loaders)
+    index = torch.tensor([found.index(place) for place in places], device=device)
+
+    def spread(parts: Sequence[Tensor]) -> Tensor:
+        stacked = torch.stack(list(parts)).to(device)
+        if len(found) > 1:
+            return stacked[index]
+        return stacked.expand(len(places), *stacked.shape[1:])
+
+    for step in zip(*loaders.values(), strict=True):
+        names = step[0][0]
+        yield (
+            {name: spread([inputs[name] for inputs, _ in step]) for name in names},
+            spread([labels for _, labels in step]),
+        )
+
+
+@torch.no_grad()
+def _validate(stack: _Stack, replicas: Sequence[Replica]) -> dict[str, Tensor]:
+    places, columns = [id(r.data) for r in replicas], []
+    sources = dict(zip(places, replicas, strict=True)).items()
+    loaders = {place: batches(r.data.validation, 256) for place, r in sources}
+    for inputs, labels in _side_by_side(loaders, places, stack.device):
+        columns.append((stack(inputs, labels, fuse=True)[1].logits, labels))
+    logits, labels = (torch.cat(c, dim=1) for c in zip(*columns, strict=True))
+    return {
+        "validation_loss": vmap(cross_entropy)(logits.cpu().double(), labels.cpu()),
+        "validation_accuracy": (logits.argmax(dim=2) == labels).float().mean(dim=1),
+    }
+
+
+def _traits(replica: Replica) -> dict[str, Any]:
+    """Return what replicas that train together have in common."""
+    plain = (bool, int, float, str, list, tuple)
+    splits = (replica.data.train, replica.data.validation)
+    return {
+        "architecture": [
+            (type(m), {k: v for k, v in vars(m).items() if isinstance(v, plain)} | {"training": 0})
+            for m in replica.model.modules()
+        ],
+        "configuration": replace(replica.config, seed=0),
+        "data sizes": [{k: x.shape for k, x in split.inputs.items()} for split in splits],
+    }
+
+
+def _require_alike(replicas: Sequence[Replica]) -> None:
+    if not replicas:
+        raise ValueError("replicas: got none, expected at least one")
+    if len({id(replica.model) for replica in replicas}) < len(replicas):
+        raise ValueError("replicas: got one model twice, expected a model each")
+    first = _traits(replicas[0])
+    for index, replica in enumerate(replicas):
+        modules = [*replica.model.modules()]
+        rates = [m.p for m in modules if isinstance(m, nn.Dropout)]
+        rates += [getattr(m, "attention_dropout", 0) for m in modules]
+        if any(rates):
+            raise ValueError(f"replicas: got dropout in number {index}, expected none")
+        for trait, value in _traits(replica).items():
+            if value != first[trait]:
+                raise ValueError(f"replicas: got another {trait} in number {index} than in 0")

@@ -1,0 +1,295 @@
+"""Many runs at once: the same runs as one at a time, in any number of processes."""
+
+from dataclasses import asdict, replace
+
+import joblib
+import pytest
+import torch
+
+from rollingq_core import RollingQ
+from rollingq_core.data import PairedDataset
+from rollingq_core.reproduce.settings import METHODS, plan, run_method
+from rollingq_core.sweep import Replica, fit_together, sweep
+from rollingq_core.training import fit
+from tests.small import DROPOUT, SETTING, SIZES, TRAINING, small_data, small_model
+
+# As the history has them, to the rounding of float32.
+CLOSE = {"rel": 1e-5, "abs": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small_data()
+
+
+def flat(value, path=""):
+    """Return the leaves of nested dicts and lists by their path."""
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return {path: value}
+    return {k: v for key, one in items for k, v in flat(one, f"{path}/{key}").items()}
+
+
+def assert_close(found, expected):
+    found, expected = flat(found), flat(expected)
+    assert list(found) == list(expected)
+    for path, value in expected.items():
+        if isinstance(value, float):
+            assert found[path] == pytest.approx(value, **CLOSE), path
+        else:
+            assert found[path] == value, path
+
+
+def assert_same_run(model, result, events, expected):
+    torch.testing.assert_close(
+        model.state_dict(), expected.model.state_dict(), atol=1e-5, rtol=1e-5
+    )
+    assert result.selected_epoch == expected.result.selected_epoch
+    assert_close(result.history, expected.result.history)
+    assert_close([asdict(e) for e in events], [asdict(e) for e in expected.events])
+
+
+@pytest.mark.parametrize("selection", ["last", "best"])
+def test_each_replica_is_the_run_that_fit_makes(selection):
+    # Two seeds with a dataset each, several rho and beta, RollingQ beside vanilla.
+    training = replace(TRAINING, selection=selection, warmup_epochs=0.5, lr=0.05)
+    setting = replace(SETTING, training=training)
+    datasets = {seed: small_data(seed) for seed in (0, 1)}
+    cases = [
+        ("rollingq", 0, setting),
+        ("rollingq", 0, replace(setting, rho=0.5, max_rotations=2)),
+        ("rollingq", 1, replace(setting, beta=0.02, spacing=2)),
+        ("vanilla", 1, setting),
+        ("random_free", 0, setting),
+    ]
+    plans = [plan(method, datasets[seed], own, seed) for method, seed, own in cases]
+    results = fit_together(
+        [
+            Replica(p.model, datasets[seed], p.config, p.rolling)
+            for (_, seed, _), p in zip(cases, plans, strict=True)
+        ]
+    )
+    turns = set()
+    for (method, seed, own), prepared, result in zip(cases, plans, results, strict=True):
+        expected = run_method(method, datasets[seed], own, seed)
+        events = prepared.rolling.events if prepared.rolling else []
+        assert_same_run(prepared.model, result, events, expected)
+        turns.add(len(events))
+    assert turns >= {0, 2, 3}
+
+
+@pytest.mark.parametrize("method", ["random_matched", "random_free"])
+def test_controls_follow_their_schedules(data, method):
+    schedules = [run_method("rollingq", data, replace(SETTING, rho=r), 4).events for r in (1, 9)]
+    plans = [plan(method, data, SETTING, 4, schedule) for schedule in schedules]
+    results = fit_together([Replica(p.model, data, p.config, p.rolling) for p in plans])
+    for schedule, prepared, result in zip(schedules, plans, results, strict=True):
+        expected = run_method(method, data, SETTING, 4, schedule=schedule)
+        assert len(expected.events) == 3
+        assert_same_run(prepared.model, result, prepared.rolling.events, expected)
+
+
+def test_grids_are_cut_into_patches_and_attention_may_be_uniform(data):
+    splits = {
+        name: PairedDataset(
+            {k: x.unsqueeze(1) for k, x in getattr(data, name).inputs.items()},
+            getattr(data, name).labels,
+        )
+        for name in ("train", "validation", "test")
+    }
+    grids = replace(data, **splits, patch={"audio": (1, 8), "visual": (2, 4)})
+    for method in ("rollingq", "uniform"):
+        plans = [plan(method, grids, SETTING, seed) for seed in (0, 1)]
+        results = fit_together([Replica(p.model, grids, p.config, p.rolling) for p in plans])
+        for seed, (prepared, result) in enumerate(zip(plans, results, strict=True)):
+            events = prepared.rolling.events if prepared.rolling else []
+            expected = run_method(method, grids, SETTING, seed)
+            assert_same_run(prepared.model, result, events, expected)
+
+
+def test_last_batch_estimate_several_heads_and_a_class_token_key(data):
+    models = [small_model(seed, cls_self_key=True, num_heads=2) for seed in (0, 1)]
+    rollings = [
+        RollingQ(model.fusion, 3.0, 0.0, 2, estimate=estimate)
+        for model, estimate in zip(models, ("last_batch", "epoch"), strict=True)
+    ]
+    results = fit_together(
+        [Replica(*x) for x in zip(models, [data] * 2, [TRAINING] * 2, rollings, strict=True)]
+    )
+    for seed, estimate in enumerate(("last_batch", "epoch")):
+        model = small_model(seed, cls_self_key=True, num_heads=2)
+        rolling = RollingQ(model.fusion, 3.0, 0.0, 2, estimate=estimate)
+        expected = fit(model, data, TRAINING, rolling)
+        assert_close(results[seed].history, expected.history)
+        assert rollings[seed].events
+        torch.testing.assert_close(
+            models[seed].state_dict(), model.state_dict(), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_trained_replicas_share_no_memory(data):
+    models = [small_model(seed) for seed in (0, 1)]
+    fit_together([Replica(model, data, TRAINING) for model in models])
+    before = models[1].fusion.head.weight.clone()
+    models[0].fusion.head.weight.data.zero_()
+    assert torch.equal(models[1].fusion.head.weight, before)
+    assert all(t._base is None and t.untyped_storage().nbytes() == t.nbytes
+               for t in models[0].state_dict().values())  # fmt: skip
+
+
+def replicas_with(data, *models, configs=(TRAINING, TRAINING), datasets=None):
+    datasets = datasets or [data] * len(models)
+    return [Replica(*x) for x in zip(models, datasets, configs, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda data: [], "replicas: got none"),
+        (lambda data: replicas_with(data, *[small_model()] * 2), "got one model twice"),
+        (
+            lambda data: replicas_with(data, small_model(), small_model(mode="uniform")),
+            "another architecture in number 1 than in 0",
+        ),
+        (
+            lambda data: replicas_with(data, small_model(), small_model(pool="first")),
+            "another architecture in number 1",
+        ),
+        (
+            lambda data: replicas_with(
+                data, small_model(), small_model(), configs=(TRAINING, replace(TRAINING, lr=0.1))
+            ),
+            "another configuration in number 1",
+        ),
+        (
+            lambda data: replicas_with(
+                data, small_model(), small_model(), datasets=[data, small_data(train_samples=64)]
+            ),
+            "another data sizes in number 1",
+        ),
+        (lambda data: replicas_with(data, small_model(**DROPOUT)), "got dropout in number 0"),
+        (
+            lambda data: replicas_with(data, small_model(output_dropout=0.1)),
+            "got dropout in number 0",
+        ),
+    ],
+)
+def test_replicas_that_cannot_train_together_are_refused(data, build, message):
+    with pytest.raises(ValueError, match=message):
+        fit_together(build(data))
+
+
+def test_divergence_is_an_error(data):
+    with pytest.raises(ValueError, match=r"loss: got (nan|inf) in epoch"):
+        fit_together(replicas_with(data, small_model(), configs=[replace(TRAINING, lr=1e9)]))
+
+
+def note(method, seed, run):
+    """Return what tells one run from another."""
+    return {
+        "weights": float(sum(p.detach().double().abs().sum() for p in run.model.parameters())),
+        "history": run.result.history,
+        "events": [asdict(event) for event in run.events],
+    }
+
+
+def small_sweep(seeds=(0, 1), **options):
+    options = {"rhos": [1.0, 4.0], "betas": [0.0, 0.1], "report": note, **options}
+    return sweep("synthetic", SETTING, seeds, progress=False, **SIZES, **options)
+
+
+def by_run(rows):
+    return {(r["method"], r["seed"], r["rho"], r["beta"]): r for r in rows}
+
+
+def test_a_sweep_is_run_method_on_each_point():
+    rows = small_sweep(methods=METHODS, together=3)
+    keys = list(by_run(rows))
+    grid = [(rho, beta) for rho in (1.0, 4.0) for beta in (0.0, 0.1)]
+    assert keys == [
+        key
+        for seed in (0, 1)
+        for key in [
+            *((m, seed, None, None) for m in ("vanilla", "uniform")),
+            *((m, seed, *p) for p in grid for m in METHODS if m not in ("vanilla", "uniform")),
+        ]
+    ]
+    for seed in (0, 1):
+        data = small_data(seed)
+        events = {}
+        for method, _, rho, beta in (key for key in keys if key[1] == seed):
+            own = SETTING if rho is None else replace(SETTING, rho=rho, beta=beta)
+            schedule = events.get((rho, beta)) if method.startswith("random") else None
+            run = run_method(method, data, own, seed, schedule=schedule)
+            if method == "rollingq":
+                events[rho, beta] = run.events
+            row = by_run(rows)[method, seed, rho, beta]
+            assert row["data_hash"] == data.data_hash
+            assert_close({name: row[name] for name in note(method, seed, run)},
+                         note(method, seed, run))  # fmt: skip
+
+
+def test_rows_depend_neither_on_order_nor_on_what_is_trained_together():
+    expected = by_run(small_sweep(methods=("vanilla", "rollingq")))
+    for other in (
+        small_sweep(seeds=(1, 0), rhos=[4.0, 1.0], methods=("rollingq", "vanilla")),
+        small_sweep(methods=("vanilla", "rollingq"), together=1),
+    ):
+        found = by_run(other)
+        assert set(found) == set(expected)
+        for key, row in expected.items():
+            assert_close(found[key], row)
+
+
+def test_several_processes_give_the_same_rows():
+    assert_close(small_sweep(n_jobs=2, together=3), small_sweep(together=3))
+
+
+def test_a_dask_cluster_gives_the_same_rows():
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+
+    def on_worker(method, seed, run):
+        distributed.get_worker()  # raises outside of the cluster
+        return note(method, seed, run)
+
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    )
+    with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
+        rows = small_sweep(together=3, report=on_worker)
+    assert_close(rows, small_sweep(together=3))
+
+
+def test_by_default_rows_are_those_of_the_comparison():
+    (row,) = sweep("synthetic", SETTING, [0], progress=False, **SIZES)
+    assert {"method", "seed", "accuracy", "share_normal", "events", "history"} <= set(row)
+    assert (row["method"], row["rho"], row["beta"]) == ("rollingq", SETTING.rho, SETTING.beta)
+    data = small_data()
+    found = run_method("rollingq", data, SETTING, 0)
+    assert row["history"]["air"] == pytest.approx(
+        [epoch["air"] for epoch in found.result.history if "air" in epoch], **CLOSE
+    )
+
+
+def test_a_bar_shows_the_progress(capsys):
+    sweep("synthetic", SETTING, [0], report=note, **SIZES)
+    assert "synthetic, grid points: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["rolling"]}, r"methods: got \['rolling'\], expected some of"),
+        ({"methods": []}, r"methods: got \[\], expected some of"),
+        ({"methods": ["random_matched"]}, "expected also 'rollingq' to pair with"),
+        ({"together": 0}, "together: got 0, expected a finite number of at least 1"),
+        ({"rhos": [0.0]}, "rho: got 0.0, expected a finite number above 0"),
+        ({"betas": [-1.0]}, "beta: got -1.0, expected a finite number of at least 0"),
+    ],
+)
+def test_a_sweep_names_what_is_wrong(options, message):
+    with pytest.raises(ValueError, match=message):
+        small_sweep(**options)
