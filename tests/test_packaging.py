@@ -1,16 +1,18 @@
 """The places that name versions, files and the repository's address agree with each other."""
 
 import ast
+import contextlib
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, metadata, packages_distributions
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -69,6 +71,15 @@ def test_this_environment_is_the_pinned_one(pins, requirements):
         except PackageNotFoundError:
             pytest.fail(f"{name} is declared but not installed")
         assert installed.public == pins[name].public, name
+
+
+def test_pins_install_on_the_oldest_python(pins, project):
+    # Debian's stable Python is older than the patch release that some packages ask for.
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    for name in pins:
+        with contextlib.suppress(PackageNotFoundError):
+            needs = metadata(name)["Requires-Python"] or ""
+            assert SpecifierSet(needs).contains(oldest), f"{name} needs Python {needs}"
 
 
 def test_conda_environment_uses_the_same_constraints(root, project):
