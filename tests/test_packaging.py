@@ -182,7 +182,7 @@ def tracked_files(root):
 
 def test_no_file_names_a_home_folder_or_a_package_index(root):
     # Put together from pieces, so that this file does not name them either.
-    hosts = ["pypi" + ".org", "pythonhosted" + ".org", "registry." + "npmjs", "deb." + "debian"]
+    hosts = ["pypi" + ".org", "python" + "hosted", "registry." + "npmjs", "deb." + "debian"]
     folders = ["/" + "root/", "/" + "home/", "/" + "work/", "/" + "Users/"]
     pattern = re.compile("|".join(re.escape(word) for word in hosts + folders))
     for path in tracked_files(root):
