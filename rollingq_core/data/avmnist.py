@@ -14,13 +14,7 @@ import numpy as np
 import torch
 
 from rollingq_core.data import fsdd, mnist
-from rollingq_core.data.dataset import (
-    DataSplits,
-    PairedDataset,
-    corrupt_splits,
-    hash_splits,
-    standardise,
-)
+from rollingq_core.data.dataset import DataSplits, PairedDataset, prepared
 from rollingq_core.data.pairing import balanced_choice, match_labels
 
 PATCH = {"audio": (32, 7), "visual": (4, 28)}
@@ -86,16 +80,7 @@ def load(
             "visual": torch.from_numpy(images[chosen])[:, None],
         }
         splits.append(PairedDataset(inputs, torch.from_numpy(image_labels[chosen])))
-    train, validation, test = corrupt_splits(standardise(*splits), PATCH, token_noise, seed)
-    return DataSplits(
-        name="avmnist",
-        train=train,
-        validation=validation,
-        test=test,
-        classes=tuple("0123456789"),
-        patch=dict(PATCH),
-        data_hash=hash_splits(train, validation, test),
-    )
+    return prepared("avmnist", splits, PATCH, token_noise, seed)
 
 
 def image_splits(count: int) -> np.ndarray:

@@ -203,3 +203,26 @@ def corrupt_splits(
         }
         corrupted.append(split.with_inputs(**noisy))
     return tuple(corrupted)
+
+
+def prepared(
+    name: str,
+    splits: Iterable[PairedDataset],
+    patch: Mapping[str, tuple[int, int]],
+    token_noise: float,
+    seed: int,
+) -> DataSplits:
+    """Return pairs of digits ready to train on: standardised, then with some tokens made noise.
+
+    ``splits`` are training, validation and test pairs of grids; the classes are the ten digits.
+    """
+    train, validation, test = corrupt_splits(standardise(*splits), patch, token_noise, seed)
+    return DataSplits(
+        name=name,
+        train=train,
+        validation=validation,
+        test=test,
+        classes=tuple("0123456789"),
+        patch=dict(patch),
+        data_hash=hash_splits(train, validation, test),
+    )

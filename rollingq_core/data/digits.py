@@ -15,13 +15,7 @@ import numpy as np
 import torch
 
 from rollingq_core.data import audio, store
-from rollingq_core.data.dataset import (
-    DataSplits,
-    PairedDataset,
-    corrupt_splits,
-    hash_splits,
-    standardise,
-)
+from rollingq_core.data.dataset import DataSplits, PairedDataset, prepared
 from rollingq_core.data.pairing import match_labels
 
 FOLDER = Path(__file__).parent / "spoken_digits"
@@ -73,16 +67,7 @@ def load(
             "visual": torch.from_numpy(images["image"][order])[:, None],
         }
         splits.append(PairedDataset(inputs, torch.from_numpy(labels)))
-    train, validation, test = corrupt_splits(standardise(*splits), PATCH, token_noise, seed)
-    return DataSplits(
-        name="digits",
-        train=train,
-        validation=validation,
-        test=test,
-        classes=tuple("0123456789"),
-        patch=dict(PATCH),
-        data_hash=hash_splits(train, validation, test),
-    )
+    return prepared("digits", splits, PATCH, token_noise, seed)
 
 
 def spoken_clips(root: str | Path | None = None) -> dict[str, np.ndarray]:
