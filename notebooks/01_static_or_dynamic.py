@@ -255,8 +255,8 @@ for level in (0.0, 0.5, 1.0):
 #
 # ## What to conclude, and what not
 #
-# - **Conclude**: a fusion that can adapt need not do so. A share near 0.9 that stays there under
-#   noise is static in all but name, and worse than a static share of one half.
+# - **Conclude**: a fusion that can adapt need not do so. A high share that stays high under noise
+#   is static in all but name, and worse here than a static share of about one half.
 # - **Don't conclude** that attention never notices noise. The share does fall a little, and in
 #   other settings it falls more: chapter 7 has real human speech as well.
 # - **Don't conclude** anything about large pretrained models from small digits. The mechanism is

@@ -441,7 +441,7 @@ print(
 
 # %% [markdown]
 # This is not the story that we set out with. In the vanilla model the keys *do* notice noise: their
-# cosines fall. Little of it arrives in the share, for a share near 0.9 lies on the flat top of the
+# cosines fall. Little of it arrives in the share, for a share near one lies on the flat top of the
 # softmax. In the RollingQ model the cosines of audio keys hardly notice noise, on average. What
 # attention loses on audio there, it loses because noise shortens the average key, and because a
 # share nearer one half moves more for the same push. The net loss is about the same, and small, in
