@@ -10,10 +10,10 @@ from scipy.stats import pearsonr
 from rollingq_core.data import PairedDataset
 from rollingq_core.evaluation import (
     AttentionContrast,
-    accuracy_under_noise,
     attention_contrast,
     mix_noise,
     replace_with_noise,
+    under_noise,
 )
 from rollingq_core.evaluation import noise as noise_module
 from rollingq_core.model import Predictions, predict
@@ -91,24 +91,30 @@ def test_wrong_modality_is_named(data, level):
 
 
 def test_accuracy_falls_as_noise_rises(trained, data):
-    found = accuracy_under_noise(trained, data.test, "audio", draws=2)
+    found, share = under_noise(trained, data.test, "audio", draws=2)
+    clean = predict(trained, data.test)
     assert found.shape == (5,)
-    assert float(found[0]) == pytest.approx(predict(trained, data.test).accuracy)
+    assert float(found[0]) == pytest.approx(clean.accuracy)
+    assert share[0].tolist() == pytest.approx(clean.share.mean(0).tolist())
+    assert share[-1, 0] < share[0, 0] - 0.05
     assert found[0] > 0.9
     assert found[-1] < 0.7
     assert (found.diff() <= 0.01).all()
 
 
-def test_accuracy_is_the_mean_over_draws(trained, data):
-    found = accuracy_under_noise(trained, data.test, "audio", [0.5], draws=3, seed=7)
-    each = [predict(trained, mix_noise(data.test, "audio", 0.5, s)).accuracy for s in (7, 8, 9)]
-    assert len(set(each)) > 1
-    assert float(found[0]) == pytest.approx(np.mean(each))
+def test_accuracy_and_share_are_means_over_draws(trained, data):
+    found = under_noise(trained, data.test, "audio", [0.5], draws=3, seed=7)
+    each = [predict(trained, mix_noise(data.test, "audio", 0.5, s)) for s in (7, 8, 9)]
+    assert len({one.accuracy for one in each}) > 1
+    assert float(found.accuracy[0]) == pytest.approx(np.mean([one.accuracy for one in each]))
+    assert found.share[0].tolist() == pytest.approx(
+        np.mean([one.share.mean(0).tolist() for one in each], axis=0).tolist()
+    )
 
 
 def test_no_draws_are_refused(trained, data):
     with pytest.raises(ValueError, match="draws: got 0"):
-        accuracy_under_noise(trained, data.test, "audio", draws=0)
+        under_noise(trained, data.test, "audio", draws=0)
 
 
 def contrast_of(normal, noisy, index=0):

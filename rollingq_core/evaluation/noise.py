@@ -1,6 +1,7 @@
 """Noise at test time: what becomes of the answers when one modality fails."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,15 +49,22 @@ def replace_with_noise(dataset: PairedDataset, modality: str, seed: int) -> Pair
     return mix_noise(dataset, modality, 1.0, seed)
 
 
-def accuracy_under_noise(
+class NoiseResponse(NamedTuple):
+    """Means over samples and draws at each noise level: ``accuracy`` [L], ``share`` [L, M]."""
+
+    accuracy: Tensor
+    share: Tensor
+
+
+def under_noise(
     model: MultimodalModel,
     dataset: PairedDataset,
     modality: str,
     levels: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     draws: int = 3,
     seed: int = 0,
-) -> Tensor:
-    """Accuracy at each noise level, mean over ``draws`` draws of the noise.
+) -> NoiseResponse:
+    """Return accuracy and attention shares at each noise level, from the same passes.
 
     Parameters
     ----------
@@ -69,15 +77,16 @@ def accuracy_under_noise(
     draws, seed
         Number of draws, and the first one's seed.
 
-    Returns
-    -------
-    Tensor
-        One accuracy a level, in [0, 1].
+    Raises
+    ------
+    ValueError
+        A level out of range, no such modality, or no draw.
     """
     require_number("draws", draws, at_least=1)
-    rows = []
+    accuracy, share = [], []
     for level in levels:
         seeds = [seed] if level == 0 else range(seed, seed + draws)
-        found = [predict(model, mix_noise(dataset, modality, level, s)).accuracy for s in seeds]
-        rows.append(sum(found) / len(found))
-    return torch.tensor(rows)
+        found = [predict(model, mix_noise(dataset, modality, level, s)) for s in seeds]
+        accuracy.append(sum(one.accuracy for one in found) / len(found))
+        share.append(torch.stack([one.share.mean(0) for one in found]).mean(0))
+    return NoiseResponse(torch.tensor(accuracy), torch.stack(share))

@@ -133,7 +133,6 @@ class AttentionFusion(nn.Module):
         fused = self._project_values(pooled, used.sum(-1, keepdim=True))
         require_result(fused, tokens)
         fused = self.output_dropout(self.out_proj(fused))
-
         attention = row[..., : sum(counts)]
         share = torch.stack([a.sum(-1).mean(1) for a in attention.split(counts, dim=-1)], dim=-1)
         return FusionOutput(

@@ -1,17 +1,14 @@
 """Vanilla fusion, RollingQ and the controls over many seeds, and what noise does to each."""
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
 from rollingq_core.data import load_dataset
-from rollingq_core.evaluation import accuracy_under_noise, attention_contrast
-from rollingq_core.records import provenance, read_record, write_record
+from rollingq_core.evaluation import attention_contrast, under_noise
+from rollingq_core.reproduce.parts import compute_record
 from rollingq_core.reproduce.settings import METHODS, SETTINGS, Run, run_method
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -34,11 +31,12 @@ def summarise(method: str, seed: int, run: Run, modality: str = "audio") -> dict
     """
     contrast = attention_contrast(run.model, run.data.test, modality, seed=seed)
     normal, noisy = contrast.share
-    accuracy = accuracy_under_noise(run.model, run.data.test, modality, LEVELS, seed=seed)
+    response = under_noise(run.model, run.data.test, modality, LEVELS, seed=seed)
     return {
         "method": method,
         "seed": seed,
-        "accuracy": accuracy.tolist(),
+        "accuracy": response.accuracy.tolist(),
+        "shares": response.share[:, contrast.index].tolist(),
         "share_normal": float(normal.mean()),
         "share_noisy": float(noisy.mean()),
         "pearson": contrast.pearson,
@@ -75,9 +73,6 @@ def reproduce(
 ) -> dict[str, Any]:
     """Run the comparison and write its record.
 
-    Each finished seed is kept beside ``out`` until the record is complete, so that a run which
-    was cut off goes on where it stopped.
-
     Parameters
     ----------
     data_name, setting_name
@@ -96,40 +91,13 @@ def reproduce(
     """
     if setting_name not in SETTINGS:
         raise ValueError(f"setting_name: got {setting_name!r}, expected one of {list(SETTINGS)}")
-    out, started = Path(out), time.monotonic()
-    parts = out.with_suffix(".parts")
-    config = {"data": data_name, "setting": setting_name, **asdict(SETTINGS[setting_name])}
-
-    def one(seed: int) -> list[dict[str, Any]]:
-        try:
-            part = read_record(str(seed), parts)
-        except FileNotFoundError:
-            part = {"config": None}
-        # Compared as JSON has it, where a tuple is a list.
-        if part["config"] != config:
-            begun = time.monotonic()
-            rows = run_seed(data_name, setting_name, seed)
-            part = {"config": config, "rows": rows, "seconds": time.monotonic() - begun}
-            write_record(parts / f"{seed}.json", part)
-        return part
-
-    tasks = Parallel(n_jobs=jobs, return_as="generator")(delayed(one)(seed) for seed in seeds)
-    finished = list(tqdm(tasks, total=len(seeds), desc=f"{data_name}, setting {setting_name}"))
-    record = {
+    head = {
         "recipe": "comparison",
         "command": f"python -m rollingq_core reproduce comparison --data {data_name} "
         f"--setting {setting_name} --seeds {len(seeds)}",
-        "config": config,
+        "config": {"data": data_name, "setting": setting_name, **asdict(SETTINGS[setting_name])},
         "seeds": list(seeds),
         "levels": list(LEVELS),
-        "seconds": sum(part["seconds"] for part in finished),
-        "wall_seconds": time.monotonic() - started,
-        **provenance(),
-        "runs": [row for part in finished for row in part["rows"]],
     }
-    write_record(out, record)
-    for seed in seeds:
-        (parts / f"{seed}.json").unlink()
-    if not any(parts.iterdir()):  # seeds of a longer run that was cut off may be there still
-        parts.rmdir()
-    return record
+    parts = {str(seed): (data_name, setting_name, seed) for seed in seeds}
+    return compute_record(out, head, run_seed, parts, jobs=jobs)
