@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 
 from rollingq_core.data import DATASETS
-from rollingq_core.reproduce import comparison
-from rollingq_core.reproduce.settings import SETTINGS
-from rollingq_core.sweep import grid, regimes
+from rollingq_core.reproduce import comparison, grid, regimes
+from rollingq_core.settings import SETTINGS
 
 # The modules that compute records, and the seeds that the book's own have.
 RECIPES = {

@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from rollingq_core.__main__ import main
-from rollingq_core.reproduce import comparison
-from rollingq_core.sweep import grid, regimes
+from rollingq_core.reproduce import comparison, grid, regimes
 
 
 def test_command_line_writes_the_record(monkeypatch, tmp_path, capsys):

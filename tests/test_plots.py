@@ -14,10 +14,11 @@ from scipy import stats
 
 from rollingq_core import anchor_weight, plots
 from rollingq_core.evaluation import attention_contrast
+from rollingq_core.evaluation.noise import LEVELS
 from rollingq_core.plots import COLOURS, BookFigure
 from rollingq_core.plots.style import INK
-from rollingq_core.reproduce.comparison import LEVELS, summarise
-from rollingq_core.reproduce.settings import run_method
+from rollingq_core.reproduce.comparison import summarise
+from rollingq_core.settings import run_method
 from tests.small import SETTING, small_data, small_model
 
 METHODS = ("vanilla", "rollingq", "uniform")

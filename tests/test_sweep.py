@@ -8,7 +8,8 @@ import torch
 
 from rollingq_core import RollingQ
 from rollingq_core.data import PairedDataset
-from rollingq_core.reproduce.settings import METHODS, plan, run_method
+from rollingq_core.reproduce.comparison import summarise
+from rollingq_core.settings import METHODS, plan, run_method
 from rollingq_core.sweep import Replica, fit_together, sweep, together
 from rollingq_core.training import fit
 from tests.small import DROPOUT, SETTING, SIZES, TRAINING, small_data, small_model
@@ -285,8 +286,8 @@ def test_a_dask_cluster_gives_the_same_rows():
     assert_close(rows, small_sweep(together=3))
 
 
-def test_by_default_rows_are_those_of_the_comparison():
-    (row,) = sweep("synthetic", SETTING, [0], progress=False, **SIZES)
+def test_without_a_grid_the_setting_alone_is_run():
+    (row,) = sweep("synthetic", SETTING, [0], report=summarise, progress=False, **SIZES)
     assert {"method", "seed", "accuracy", "share_normal", "events", "history"} <= set(row)
     assert row["method"] == "rollingq"
     data = small_data()

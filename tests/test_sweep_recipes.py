@@ -7,9 +7,10 @@ import pytest
 
 from rollingq_core.data import load_dataset
 from rollingq_core.records import read_record, rounded
+from rollingq_core.reproduce import grid, regimes
 from rollingq_core.reproduce.comparison import REPORTING_SEEDS
-from rollingq_core.reproduce.settings import SETTINGS, run_method
-from rollingq_core.sweep import grid, regimes, runs
+from rollingq_core.settings import SETTINGS, run_method
+from rollingq_core.sweep import runs
 from tests.small import SETTING, SIZES
 
 BETAS = (0.0, 0.3, 1.9)

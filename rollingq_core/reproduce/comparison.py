@@ -4,14 +4,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from rollingq_core.data import load_dataset
 from rollingq_core.evaluation import attention_contrast, under_noise
+from rollingq_core.evaluation.noise import LEVELS
 from rollingq_core.reproduce.parts import compute_record
-from rollingq_core.reproduce.settings import METHODS, SETTINGS, Run, run_method
+from rollingq_core.settings import METHODS, SETTINGS, Run
+from rollingq_core.sweep import sweep
 
-LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Seeds trained as one batch, and kept as one part.
+TOGETHER = 3
 # Settings were chosen on other seeds, 0 to 9; none of these took part.
 REPORTING_SEEDS = tuple(range(100, 112))
 CURVES = ("air", "query_norm", "share", "gradient_norm", "validation_accuracy", "train_loss")
@@ -49,18 +49,18 @@ def summarise(method: str, seed: int, run: Run, modality: str = "audio") -> dict
     }
 
 
-def run_seed(data_name: str, setting_name: str, seed: int) -> list[dict[str, Any]]:
-    """Train and test all methods at one seed; the random controls follow RollingQ's events."""
-    torch.set_num_threads(1)
-    data, setting = load_dataset(data_name, seed=seed), SETTINGS[setting_name]
-    events, rows = None, []
-    for method in METHODS:
-        schedule = events if method.startswith("random") else None
-        run = run_method(method, data, setting, seed, schedule=schedule)
-        if method == "rollingq":
-            events = run.events
-        rows.append(summarise(method, seed, run) | {"data_hash": data.data_hash})
-    return rows
+def run_seeds(data_name: str, setting_name: str, seeds: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Train and test all methods at some seeds, and return a row each."""
+    rows = sweep(
+        data_name,
+        SETTINGS[setting_name],
+        seeds,
+        report=summarise,
+        methods=METHODS,
+        together=2 * len(seeds),
+        progress=False,
+    )
+    return sorted(rows, key=lambda r: (seeds.index(r["seed"]), METHODS.index(r["method"])))
 
 
 def reproduce(
@@ -99,5 +99,6 @@ def reproduce(
         "seeds": list(seeds),
         "levels": list(LEVELS),
     }
-    parts = {str(seed): (data_name, setting_name, seed) for seed in seeds}
-    return compute_record(out, head, run_seed, parts, jobs=jobs)
+    groups = [seeds[start : start + TOGETHER] for start in range(0, len(seeds), TOGETHER)]
+    parts = {"-".join(map(str, group)): (data_name, setting_name, group) for group in groups}
+    return compute_record(out, head, run_seeds, parts, jobs=jobs)

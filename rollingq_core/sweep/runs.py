@@ -11,8 +11,7 @@ from tqdm.auto import tqdm
 
 from rollingq_core._checks import require_number
 from rollingq_core.data import load_dataset
-from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.reproduce.settings import METHODS, Run, Setting, one_thread, plan
+from rollingq_core.settings import METHODS, Run, Setting, one_thread, plan
 from rollingq_core.sweep.together import Replica, fit_together
 
 # The methods of one wave train together. Uniform attention is another layer, and the random
@@ -43,9 +42,9 @@ def sweep(
     setting: Setting,
     seeds: Sequence[int],
     *,
+    report: Callable[[str, int, Run], dict[str, Any]],
     over: Mapping[str, Sequence[float]] | None = None,
     methods: Sequence[str] = ("rollingq",),
-    report: Callable[[str, int, Run], dict[str, Any]] = summarise,
     together: int = 32,
     n_jobs: int = 1,
     progress: bool = True,
@@ -53,7 +52,7 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """Train each method at each seed and point of a grid, and return one row a run.
 
-    Each run is that of :func:`rollingq_core.reproduce.settings.run_method`, but for rounding: at
+    Each run is that of :func:`rollingq_core.settings.run_method`, but for rounding: at
     one seed all share initial weights and data order, and the random controls follow the events
     of RollingQ at the same point. Vanilla and uniform attention know nothing of the grid, and are
     trained once a seed. What two points have in common is trained once, too: as long as they have
@@ -68,13 +67,13 @@ def sweep(
         Model and training, for example ``SETTINGS["T"]``.
     seeds
         One grid a seed.
+    report
+        From method, seed and finished run to the numbers to keep.
     over
         The grid: values of RollingQ's options by name, for example
         ``{"rho": [1, 3], "beta": [0.05, 0.1]}``; the setting's own for all others.
     methods
         Some of ``METHODS``.
-    report
-        From method, seed and finished run to the numbers to keep.
     together
         Grid points trained as one batch.
     n_jobs

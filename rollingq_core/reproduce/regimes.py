@@ -8,7 +8,7 @@ from typing import Any
 from rollingq_core.evaluation import attention_contrast, under_noise
 from rollingq_core.reproduce.comparison import REPORTING_SEEDS
 from rollingq_core.reproduce.parts import compute_record
-from rollingq_core.reproduce.settings import SETTINGS, Run
+from rollingq_core.settings import SETTINGS, Run
 from rollingq_core.sweep.runs import sweep
 
 # Deviation of the class token at the start: it decides how sharp attention can be.

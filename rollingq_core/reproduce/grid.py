@@ -6,11 +6,11 @@ from typing import Any
 
 from rollingq_core.reproduce.comparison import LEVELS, summarise
 from rollingq_core.reproduce.parts import compute_record
-from rollingq_core.reproduce.settings import SETTINGS, Run
+from rollingq_core.settings import SETTINGS, Run
 from rollingq_core.sweep.runs import sweep
 
 RHOS = (0.3, 0.5, 0.8, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0)
-BETAS = (0.0, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5)
+BETAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 # A map to choose by, so its seeds are none that the book reports on.
 TUNING_SEEDS = tuple(range(5))
 
