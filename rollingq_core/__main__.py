@@ -28,7 +28,12 @@ def main(arguments: list[str] | None = None) -> None:
         help=f"{', '.join(comparison.REPORTS)} (several are computed from the same models), "
         f"or one of {', '.join(MAPS)}",
     )
-    reproduce.add_argument("--data", choices=DATASETS, default="digits", help="not of the maps")
+    reproduce.add_argument(
+        "--data",
+        choices=[*DATASETS, *comparison.VARIANTS],
+        default="digits",
+        help="not of the maps",
+    )
     reproduce.add_argument("--setting", choices=[*SETTINGS], default="P", help="not of the maps")
     reproduce.add_argument("--seeds", type=int, help="how many; those of the book by default")
     reproduce.add_argument("--jobs", type=int, default=2, help="processes to use")

@@ -238,6 +238,22 @@ def test_the_tables_are_those_of_the_model(tiny, tmp_path):
     assert len(row["ece"]) == len(row["reliability"]) == 5
 
 
+def test_a_variant_is_its_dataset_with_options(tiny, tmp_path, monkeypatch):
+    asked = set()
+
+    def load(name, seed, **options):
+        asked.add((name, seed, *options.items()))
+        return small_data(seed)
+
+    monkeypatch.setattr(runs, "load_dataset", load)
+    records = comparison.reproduce(
+        ("table2",), "avmnist-new-speaker", "T", (100,), out=tmp_path, jobs=1
+    )
+    assert asked == {("avmnist", 100, ("held_out_speaker", "theo"), ("token_noise", 0.0))}
+    assert records["table2"]["config"]["data"] == "avmnist-new-speaker"
+    assert (tmp_path / "table2-avmnist-new-speaker-T.json").exists()
+
+
 def test_parts_of_another_setting_are_not_used(tiny, tmp_path, monkeypatch):
     parts = tmp_path / f"{NAME}.parts"
     stale = {"config": {"setting": "T", "old": True}, "rows": [], "seconds": 0.0}

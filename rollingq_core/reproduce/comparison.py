@@ -52,6 +52,8 @@ def summarise(method: str, seed: int, run: Run, modality: str = "audio") -> dict
     }
 
 
+# Datasets under another name with options: here, a speaker whom no model has heard in training.
+VARIANTS = {"avmnist-new-speaker": ("avmnist", {"held_out_speaker": "theo", "token_noise": 0.0})}
 # What is kept of each run, by recipe.
 REPORTS: dict[str, Callable[[str, int, Run], dict[str, Any]]] = {
     "comparison": summarise,
@@ -71,14 +73,16 @@ def run_seeds(
     recipes: tuple[str, ...], data_name: str, setting_name: str, seeds: tuple[int, ...]
 ) -> list[dict[str, Any]]:
     """Train and test all methods at some seeds, and return a row each."""
+    name, options = VARIANTS.get(data_name, (data_name, {}))
     rows = sweep(
-        data_name,
+        name,
         SETTINGS[setting_name],
         seeds,
         report=partial(report, recipes),
         methods=METHODS,
         together=2 * len(seeds),
         progress=False,
+        **options,
     )
     return sorted(rows, key=lambda r: (seeds.index(r["seed"]), METHODS.index(r["method"])))
 
@@ -99,7 +103,7 @@ def reproduce(
     recipes
         Some of ``REPORTS``; all are computed from the same trained models.
     data_name, setting_name
-        A dataset of :mod:`rollingq_core.data` and a setting of ``SETTINGS``.
+        A dataset of :mod:`rollingq_core.data` or of ``VARIANTS``, and a setting of ``SETTINGS``.
     seeds
         One comparison a seed.
     out
