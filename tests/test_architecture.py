@@ -19,10 +19,10 @@ FLOORS = [
     {"rotation", "air", "data", "records", "checkpoint"},
     {"fusion", "encoders"},
     {"rolling", "model", "balancing"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "theory"},
     {"reproduce", "plots"},
-    {"sweep"},
-    {"explorer", "__main__"},
+    {"sweep", "cycle_drawing"},
+    {"explorer", "cycle_explorer", "__main__"},
     {"__init__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

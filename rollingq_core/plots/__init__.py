@@ -8,6 +8,13 @@ from rollingq_core.plots.attention import (
     share_distributions,
     token_attention,
 )
+from rollingq_core.plots.cycle import (
+    encoder_gradients,
+    initial_balance,
+    loop_portraits,
+    paths_over_epochs,
+    shares_after_training,
+)
 from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
 from rollingq_core.plots.rotation import anchor_lengths, partial_products, turn_angles
 from rollingq_core.plots.samples import sample_pairs
@@ -32,20 +39,25 @@ __all__ = [
     "alpha_curves",
     "anchor_lengths",
     "difference_table",
+    "encoder_gradients",
     "epoch_curves",
     "figure",
+    "initial_balance",
     "key_distributions",
     "lean_over_epochs",
+    "loop_portraits",
     "mass_against_imbalance",
     "mean_interval",
     "noise_curves",
     "of_method",
     "paired_difference",
     "partial_products",
+    "paths_over_epochs",
     "plane_of_turn",
     "sample_pairs",
     "share_against",
     "share_distributions",
+    "shares_after_training",
     "signed",
     "token_attention",
     "turn_angles",

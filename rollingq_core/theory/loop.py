@@ -81,8 +81,7 @@ class FeedbackLoop:
             fold = math.acosh(math.sqrt(self.gain))
             edges = [-bound, -fold, fold, bound]
         leans = [
-            brentq(self._excess, low, high, xtol=1e-13, rtol=1e-13)
-            for low, high in pairwise(edges)
+            brentq(self._excess, low, high, xtol=1e-13, rtol=1e-13) for low, high in pairwise(edges)
         ]
         return [
             FixedPoint(lean, math.tanh(lean) + self.head_start, len(leans) == 1 or place != 1)
