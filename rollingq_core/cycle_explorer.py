@@ -49,7 +49,7 @@ TEMPLATES = {name: f"{{{name}}}" for name in DIGITS} | {
 # Units of time before the turn, and after it.
 DURATION = 30
 # Every so many steps of the solver make a point of the drawing.
-STRIDE = 4
+STRIDE = 2
 
 
 class LoopExplorer:

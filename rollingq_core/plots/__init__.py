@@ -13,7 +13,7 @@ from rollingq_core.plots.cycle import (
     initial_balance,
     loop_portraits,
     paths_over_epochs,
-    shares_after_training,
+    share_paths,
 )
 from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
 from rollingq_core.plots.rotation import anchor_lengths, partial_products, turn_angles
@@ -57,7 +57,7 @@ __all__ = [
     "sample_pairs",
     "share_against",
     "share_distributions",
-    "shares_after_training",
+    "share_paths",
     "signed",
     "token_attention",
     "turn_angles",

@@ -143,32 +143,24 @@ def encoder_gradients(
     return made
 
 
-def shares_after_training(
-    groups: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str
-) -> Figure:
-    """Draw the audio share of single runs before and after training, a column for each group.
+def share_paths(groups: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Draw the audio share of single runs over epochs, a panel for each group.
 
     Parameters
     ----------
     groups
-        Shares before and after, by the group's name; the n-th of each belong to one run.
+        Shares ``[runs, epochs + 1]`` by the group's name; the first column is before training.
     title
         The finding.
     """
-    with figure(height=3.0) as (made, axis):
-        for place, (before, after) in enumerate(groups.values()):
-            for start, end in zip(before, after, strict=True):
-                axis.plot(
-                    [place - 0.18, place + 0.18],
-                    [start, end],
-                    color=COLOURS["noise"],
-                    linewidth=0.7,
-                )
-            axis.plot(np.full(len(before), place - 0.18), before, "o", mfc="none", color=INK)
-            axis.plot(np.full(len(after), place + 0.18), after, "o", color=COLOURS["audio"])
-        axis.axhline(0.5, color=COLOURS["noise"], linewidth=0.8)
-        axis.set_xticks(range(len(groups)), groups)
-        axis.set(ylim=(0, 1), ylabel="attention share of audio", title=title)
+    with figure(1, len(groups), 2.8, sharey=True, squeeze=False) as (made, axes):
+        for axis, (name, shares) in zip(axes[0], groups.items(), strict=True):
+            axis.plot(np.asarray(shares).T, color=COLOURS["audio"], linewidth=0.9)
+            axis.axhline(0.5, color=COLOURS["noise"], linewidth=0.8)
+            axis.set(ylim=(0, 1), xlabel="epoch")
+            axis.set_title(name, fontsize=9.5)
+        axes[0, 0].set_ylabel("attention share of audio")
+        made.suptitle(title, fontsize=11)
     return made
 
 
