@@ -105,7 +105,7 @@ def loop_drawing(values: dict, settings: dict[str, float], label: str) -> str:
             text(-6, 4 - HEIGHT / 2 / REACH * y, f"{y:g}".replace("-", "−"), "end")
             for y in (-1, 0, 1)
         )
-        + text(-24, -HEIGHT / 4, "gap Δ", "middle")
+        + text(-6, 4 - HEIGHT / 6, "gap Δ", "end")
         + "".join(text(-6, base + 4 - TIME_HEIGHT * y, f"{y:g}", "end") for y in (0, 1))
         + text(-6, base + 4 - TIME_HEIGHT / 2, "share", "end")
         + text(WIDTH / 2, base + 18, "time; the turn is in the middle")

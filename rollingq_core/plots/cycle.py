@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
 from rollingq_core.plots.training import Rows, of_method
@@ -40,13 +41,13 @@ def initial_balance(rows: Sequence[Mapping[str, Any]], tokens: int, title: str) 
                 fmt=marker,
                 color=colour,
                 capsize=2.5,
-                label=f"d = {dim}",
             )
             axes[1].plot(
                 [row["sharpness"] for row in found],
                 [row["sd"] for row in found],
                 marker,
                 color=colour,
+                label=f"d = {dim}",
             )
         axes[0].axhline(0, color=COLOURS["noise"], linewidth=0.8)
         axes[0].set(xscale="log", xlabel="sd of the class token", ylabel="mean share difference")
@@ -54,7 +55,6 @@ def initial_balance(rows: Sequence[Mapping[str, Any]], tokens: int, title: str) 
         axes[0].set_yscale("symlog", linthresh=1e-3)
         axes[0].set_yticks([-0.1, -0.01, -0.001, 0, 0.001, 0.01, 0.1])
         axes[0].set_ylim(-0.2, 0.2)
-        axes[0].legend(loc="upper left", ncols=len(dims), columnspacing=1, handletextpad=0.1)
         line = np.geomspace(min(r["sharpness"] for r in rows), 1.5, 30)
         axes[1].plot(line, line / np.sqrt(2 * tokens), "--", color=INK, lw=1, label="soft limit")
         axes[1].set(xscale="log", yscale="log", xlabel="|q| / √d", ylabel="sd of share difference")
@@ -81,7 +81,8 @@ def paths_over_epochs(sizes: Sequence[PathSizes], modalities: Sequence[str], tit
             for path, dash in (("value", "-"), ("key", "--")):
                 curve = [float(getattr(size, path)[index]) for size in sizes]
                 axes[0].plot(epochs, curve, dash, color=COLOURS[name], label=f"{name}, {path} path")
-        axes[0].set(xlabel="epoch", ylabel="gradient at the tokens", yscale="log")
+        axes[0].set(ylabel="gradient at the tokens", yscale="log")
+        axes[0].minorticks_off()
         styles = {"share": (INK, ":"), "value": (INK, "-"), "key": (INK, "--")}
         for name, (colour, dash) in styles.items():
             pairs = [getattr(size, name) for size in sizes]
@@ -90,10 +91,12 @@ def paths_over_epochs(sizes: Sequence[PathSizes], modalities: Sequence[str], tit
             axes[1].plot(epochs, ratio, linestyle=dash, color=colour, label=label)
         axes[1].axhline(1, color=COLOURS["noise"], linewidth=0.8)
         first, second = modalities[:2]
-        axes[1].set(xlabel="epoch", ylabel=f"{first} / {second}", yscale="log")
+        axes[1].set(ylabel=f"{first} / {second}", yscale="log")
         axes[1].set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
         axes[1].minorticks_off()
         for axis in axes:
+            axis.set_xlabel("epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axis.legend(fontsize=8)
         made.suptitle(title, fontsize=11)
     return made
@@ -158,7 +161,7 @@ def share_paths(groups: Mapping[str, np.ndarray], title: str) -> Figure:
             axis.plot(np.asarray(shares).T, color=COLOURS["audio"], linewidth=0.9)
             axis.axhline(0.5, color=COLOURS["noise"], linewidth=0.8)
             axis.set(ylim=(0, 1), xlabel="epoch")
-            axis.set_title(name, fontsize=9.5)
+            axis.set_title(name)
         axes[0, 0].set_ylabel("attention share of audio")
         made.suptitle(title, fontsize=11)
     return made
@@ -188,7 +191,8 @@ def loop_portraits(
                 shares = (1 + np.tanh(path[:, 0])) / 2
                 axis.plot(shares, path[:, 1], color=COLOURS["query"], linewidth=2)
                 axis.plot(shares[0], path[0, 1], "D", color=COLOURS["query"], markersize=6)
-            axis.set(xlim=(0, 1), ylim=(-1.4, 1.4), title=name, xlabel="attention share of audio")
+            axis.set(xlim=(0, 1), ylim=(-1.4, 1.4), title=name, xlabel="audio's share")
+            axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes[0, 0].set_ylabel("quality gap Δ, audio − visual")
         made.suptitle(title, fontsize=11)
     return made
