@@ -104,10 +104,8 @@ assert covered == len(intervals)
 # A mean of 0 says nothing about one model, and one model is what we train. The right panel shows
 # how far single layers are from balance.
 
-# %% tags=["hide-input"]
+# %%
 import math
-
-from rollingq_core.plots import BookFigure, initial_balance
 
 rows = [
     {
@@ -122,6 +120,9 @@ rows = [
         conditions, drawn, gaps, intervals, strict=True
     )
 ]
+
+# %% tags=["hide-input"]
+from rollingq_core.plots import BookFigure, initial_balance
 
 BookFigure(
     initial_balance(
@@ -764,8 +765,8 @@ print("kept after epoch 1, grows, shrinks, and no run goes to an end:", True)
 
 # %% [markdown]
 # Does the lean reach the *features*? The soft run of the same seed has the same data, the same order
-# of batches, and an encoder from the same distribution. Subtract its probes' difference, so that what
-# is due to the data is gone. What is left follows the lean of the sharp run, in both conditions.
+# of batches and the same initial encoders. Subtract its probes' difference, so that what is due to
+# these is gone. What is left follows the lean of the sharp run, in both conditions.
 
 # %% tags=["nbval-check-output"]
 for strength in (2, 3):
@@ -825,8 +826,8 @@ for record in (digits, speech):
 #   gets more under equal attention too. A figure of gradient norms without that control shows the
 #   sum of two causes.
 # - **Mixed**: that attention makes better features. With sharp queries on synthetic tokens the
-#   favoured encoder's probe gains, and on the recorded sets equal attention helps vision's probe. But
-#   the extra gradient that RollingQ sends to vision doesn't.
+#   favoured encoder's probe gains, and in both records equal attention helps vision's probe. But the
+#   extra gradient that RollingQ sends to vision doesn't.
 # - **Not found here**: a cycle in the strict sense, with two ends and a choice by chance. What we
 #   see is a head start, amplified; and where there is none, a lean of the first epoch that is kept,
 #   and fades.
@@ -844,7 +845,7 @@ for record in (digits, speech):
 # :class: dropdown
 # By the key path: a gradient step moves its key so that $A_j$ grows. But this path carries $p_j$ as
 # well, so the step is a million times smaller than that of a token with all the attention. The
-# query gets a gradient from it, too: $\sum_j p_j\, g \cdot (v_j - h)\, k_j$, with the same factor.
+# query gets a gradient from it, too: $\sum_j p_j\, g \cdot (v_j - h)\, k_j / \sqrt d$, with the same factor.
 # ```
 #
 # ```{exercise} Net push
