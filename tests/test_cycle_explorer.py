@@ -218,6 +218,10 @@ def test_two_explorers_on_a_page_do_not_interfere(browser, path, pair):
         first.locator("input[name=gain]").press("End")
         assert check(first, pair[0])[0]["gain"] == 2.5
         assert second.evaluate("g => g.outerHTML") == other
+        own = first.evaluate("g => g.outerHTML")
+        second.locator("input[name=gain]").press("Home")
+        assert check(second, pair[1])[0]["gain"] == 0.2
+        assert first.evaluate("g => g.outerHTML") == own
 
 
 @pytest.mark.browser
