@@ -67,6 +67,7 @@ from rollingq_core.theory import initial_attention, random_tokens
 generator = torch.Generator().manual_seed(0)
 
 
+# %%
 def untrained(dim, counts, cls_std, draws=1000):
     tokens = random_tokens(draws, dim, counts, generator)
     return initial_attention(tokens, cls_std, generator)
@@ -178,6 +179,8 @@ print("4 and 12 tokens, difference of shares: −0.5; of summed logits: 0")
 # %% tags=["nbval-check-output"]
 audio, visual = random_tokens(1000, 32, (8, 8), generator)
 steady = audio[:, :1].expand(-1, 8, -1)
+
+# %% tags=["nbval-check-output"]
 uneven = initial_attention([steady, visual], cls_std=1.0, generator=generator)
 shares, logits = simultaneous_intervals(
     [difference(uneven.share), difference(uneven.summed)]
@@ -289,6 +292,7 @@ from rollingq_core.reproduce.settings import SETTINGS, build_model, one_thread
 from rollingq_core.theory import path_sizes
 from rollingq_core.training import fit
 
+# %%
 setting = SETTINGS["T"]
 brief = replace(setting.training, epochs=12)
 data = load_dataset("synthetic", seed=0)
@@ -300,6 +304,7 @@ labels = data.train.labels[:512]
 sizes = [path_sizes(model, look, labels)]
 
 
+# %%
 def after_epoch(record):
     sizes.append(path_sizes(model, look, labels))
 
@@ -387,6 +392,7 @@ import numpy as np
 from rollingq_core.plots import of_method
 
 
+# %%
 def gradients(record, method):
     """Gradient norms of fusion epochs: seeds, epochs, (audio, visual)."""
     runs = of_method(record["runs"], method)
@@ -413,7 +419,7 @@ for record in (digits, speech):
 # **Attention adds to it.** How much? Compare vanilla with uniform attention at equal seeds, after
 # the last epoch.
 
-# %% tags=["nbval-check-output"]
+# %%
 from rollingq_core.plots import paired_difference
 
 
@@ -422,6 +428,7 @@ def log_ratio(run):
     return math.log(last["audio"] / last["visual"])
 
 
+# %% tags=["nbval-check-output"]
 for record in (digits, speech):
     mean, half = paired_difference(record["runs"], "vanilla", "uniform", log_ratio)
     low, middle, high = (math.exp(mean + k * half) for k in (-1, 0, 1))
@@ -468,7 +475,7 @@ print(
 # one encoder's tokens alone. If the cycle starves vision, its probe should be better under uniform
 # attention, and RollingQ should bring part of that back.
 
-# %% tags=["nbval-check-output"]
+# %%
 from rollingq_core.plots import signed
 
 
@@ -476,6 +483,7 @@ def vision(run):
     return 100 * run["probe_accuracy"]["visual"]
 
 
+# %% tags=["nbval-check-output"]
 for record in (digits, speech):
     for pair in (("vanilla", "uniform"), ("rollingq", "vanilla")):
         mean, half = paired_difference(record["runs"], *pair, vision)
@@ -679,6 +687,7 @@ from rollingq_core.model import predict
 from rollingq_core.reproduce.settings import plan
 from rollingq_core.sweep import Replica, fit_together
 
+# %%
 small = {"train_samples": 1000, "validation_samples": 500, "test_samples": 100}
 
 
@@ -707,6 +716,7 @@ def watch(runs):
     return np.array(shares), np.array([p["audio"] - p["visual"] for p in probes])
 
 
+# %%
 shares, gaps = {}, {}
 for strength, cls_std in ((2, 0.02), (2, 1), (3, 0.02), (3, 1)):
     runs = [replica(cls_std, strength, seed) for seed in range(100, 112)]
