@@ -176,7 +176,7 @@ print("4 and 12 tokens, difference of shares: −0.5; of summed logits: 0")
 # tokens differ. The weights are as symmetric as before, the counts are equal, and the summed
 # logits agree in the mean. But eight different draws have a larger largest one.
 
-# %% tags=["nbval-check-output"]
+# %%
 audio, visual = random_tokens(1000, 32, (8, 8), generator)
 steady = audio[:, :1].expand(-1, 8, -1)
 
