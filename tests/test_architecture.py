@@ -19,11 +19,11 @@ FLOORS = [
     {"rotation", "air", "data", "records", "checkpoint"},
     {"fusion", "encoders"},
     {"rolling", "model", "balancing"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "theory"},
     {"settings", "plots"},
-    {"sweep"},
+    {"sweep", "cycle_drawing"},
     {"reproduce"},
-    {"explorer", "__main__"},
+    {"explorer", "cycle_explorer", "__main__"},
     {"__init__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

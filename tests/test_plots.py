@@ -19,10 +19,19 @@ from rollingq_core.plots import COLOURS, BookFigure
 from rollingq_core.plots.style import INK
 from rollingq_core.reproduce.comparison import summarise
 from rollingq_core.settings import run_method
+from rollingq_core.theory import FeedbackLoop, PathSizes
 from tests.small import SETTING, small_data, small_model
 
 METHODS = ("vanilla", "rollingq", "uniform")
 TITLE = "The finding"
+BALANCE = [
+    {"dim": dim, "cls_std": std, "sharpness": std, "mean": std / 9, "half": std / 8, "sd": std / 4}
+    for dim in (4, 8)
+    for std in (0.02, 1.0)
+]
+PATHS = [
+    PathSizes(*torch.tensor([[0.7, 0.3], [2.0, 1.0], [3.0, 1.0], [4.0, 1.0]]) * k) for k in (1, 0.5)
+]
 
 
 PAIR = ("rollingq", "vanilla")
@@ -82,6 +91,7 @@ def drawn(trained, runs):
     return {
         "alpha_curves": plots.alpha_curves((1, 3), TITLE),
         "anchor_lengths": plots.anchor_lengths(90 * (line + 1), {"α = 0.5": shares}, TITLE),
+        "encoder_gradients": plots.encoder_gradients(runs, METHODS, 1, TITLE),
         "epoch_curves": plots.epoch_curves(runs, METHODS, 1, TITLE),
         "interval_columns": plots.interval_columns(
             {"a": {"runs": runs, "levels": LEVELS}, "b": {"runs": runs, "levels": LEVELS}},
@@ -90,13 +100,18 @@ def drawn(trained, runs):
             (0.0, 1.0),
             TITLE,
         ),
+        "initial_balance": plots.initial_balance(BALANCE, 8, TITLE),
         "key_distributions": plots.key_distributions(contrasts, TITLE),
         "lean_over_epochs": plots.lean_over_epochs(histories, TITLE),
+        "loop_portraits": plots.loop_portraits(
+            {"a": FeedbackLoop(1.6, 0.04), "b": FeedbackLoop(0)}, TITLE, {"a": [np.eye(2)]}
+        ),
         "mass_against_imbalance": plots.mass_against_imbalance(
             line, {"|q| = 1": shares}, torch.rand(3, 2), TITLE
         ),
         "noise_curves": plots.noise_curves(runs, LEVELS, METHODS, TITLE),
         "partial_products": plots.partial_products([-100 * shares], 1e-45, TITLE),
+        "paths_over_epochs": plots.paths_over_epochs(PATHS, ["audio", "visual"], TITLE),
         "plane_of_turn": plots.plane_of_turn({"a": vectors}, TITLE),
         "regime_map": plots.regime_map(
             small_regimes(), plots.regime_differences(small_regimes(), *PAIR, 0.5), TITLE
@@ -105,6 +120,7 @@ def drawn(trained, runs):
         "share_against": plots.share_against(
             {"x": {"rollingq": (line, shares)}}, (line, shares), TITLE
         ),
+        "share_paths": plots.share_paths({"a": np.full((3, 4), 0.5)}, TITLE),
         "share_distributions": plots.share_distributions(contrasts, TITLE),
         "token_attention": plots.token_attention(
             {"a": torch.tensor([0.25, 0.75])}, ["audio", "visual"], TITLE
@@ -300,3 +316,34 @@ def test_a_tile_has_a_number_only_where_the_interval_excludes_zero():
     written = [text.get_text() for axis in made.axes[:4] for text in axis.texts]
     assert written[0] == "·"
     assert written[1:] == ["+2.2", "+10.0", "+10.0"] + 3 * ["+2.2", "+2.2", "+10.0", "+10.0"]
+
+
+def test_encoder_gradients_draw_geometric_means(runs):
+    made = plots.encoder_gradients(runs, ["vanilla"], 1, TITLE)
+    found = [r["history"]["gradient_norm"] for r in runs if r["method"] == "vanilla"]
+    for line, name in zip(made.axes[0].lines, ("audio", "visual"), strict=False):
+        norms = np.array([[epoch[name] for epoch in run] for run in found])
+        np.testing.assert_allclose(line.get_ydata(), np.sqrt(norms[0] * norms[1]))
+        np.testing.assert_allclose(line.get_xdata(), [1, 2, 3])
+
+
+def test_loop_portraits_mark_fixed_points_and_the_boundary():
+    loop = FeedbackLoop(1.6, 0.04)
+    axis = plots.loop_portraits({"a": loop}, TITLE).axes[0]
+    dots = [line for line in axis.lines if line.get_marker() == "o"]
+    for dot, point in zip(dots, loop.fixed_points(), strict=True):
+        share = (1 + np.tanh(point.lean)) / 2
+        np.testing.assert_allclose(np.ravel(dot.get_data()), [share, point.gap])
+        assert (dot.get_markerfacecolor() == "none") != point.stable
+    (edge,) = [line for line in axis.lines if line.get_linestyle() == ":"]
+    np.testing.assert_allclose(edge.get_ydata(), loop.boundary()[:, 1])
+
+
+def test_paths_over_epochs_draw_ratios():
+    left, right = plots.paths_over_epochs(PATHS, ["audio", "visual"], TITLE).axes
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [7 / 3, 7 / 3], rtol=1e-6)
+    assert [line.get_ydata()[0] for line in right.lines[1:3]] == [2, 3]
+    # Audio's value and key path, then vision's.
+    np.testing.assert_allclose(
+        [line.get_ydata() for line in left.lines], [[2, 1], [3, 1.5], [1, 0.5], [1, 0.5]]
+    )

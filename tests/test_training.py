@@ -55,6 +55,18 @@ def test_warmup_and_one_cosine_over_both_stages(data):
     assert [epoch["lr"] for epoch in result.history] == pytest.approx(expected[::3])
 
 
+def test_each_finished_epoch_is_told(data, tmp_path):
+    told, path = [], tmp_path / "run.pt"
+
+    def tell(record):
+        assert load_checkpoint(path)["history"][-1] == record
+        told.append(record)
+
+    _, result, _ = train(data, checkpoint=path, on_epoch=tell)
+    assert told == result.history
+    assert [record["epoch"] for record in told] == [0, 1, 2, 3]
+
+
 def test_same_seed_gives_the_same_bits(data):
     runs = [train(data, fusion=DROPOUT, rolling={}) for _ in range(2)]
     assert_same_state(runs[0][0].state_dict(), runs[1][0].state_dict())

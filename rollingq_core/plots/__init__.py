@@ -8,6 +8,13 @@ from rollingq_core.plots.attention import (
     share_distributions,
     token_attention,
 )
+from rollingq_core.plots.cycle import (
+    encoder_gradients,
+    initial_balance,
+    loop_portraits,
+    paths_over_epochs,
+    share_paths,
+)
 from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
 from rollingq_core.plots.regimes import (
     interval_columns,
@@ -38,11 +45,14 @@ __all__ = [
     "alpha_curves",
     "anchor_lengths",
     "difference_table",
+    "encoder_gradients",
     "epoch_curves",
     "figure",
+    "initial_balance",
     "interval_columns",
     "key_distributions",
     "lean_over_epochs",
+    "loop_portraits",
     "mass_against_imbalance",
     "mean_interval",
     "noise_curves",
@@ -50,12 +60,14 @@ __all__ = [
     "of_regime",
     "paired_difference",
     "partial_products",
+    "paths_over_epochs",
     "plane_of_turn",
     "regime_differences",
     "regime_map",
     "sample_pairs",
     "share_against",
     "share_distributions",
+    "share_paths",
     "signed",
     "token_attention",
     "turn_angles",

@@ -1,0 +1,216 @@
+"""The loop explorer: a model of the self-reinforcing cycle, with sliders to start and to stop it.
+
+Like the geometry explorer it has two faces: HTML whose own script solves the equations, and a view
+of ipywidgets that calls the package. The tests compare the two.
+"""
+
+import html
+import json
+import math
+from importlib.resources import files
+
+import ipywidgets
+import numpy as np
+
+from rollingq_core._checks import require_number
+from rollingq_core.cycle_drawing import HEIGHT, REACH, TIME_HEIGHT, WIDTH, loop_drawing
+from rollingq_core.theory.loop import STEP, FeedbackLoop
+
+# Name: lowest, highest, step, title.
+SLIDERS = {
+    "gain": (0.2, 2.5, 0.1, "gain of the loop, G"),
+    "head_start": (-0.4, 0.4, 0.02, "head start of audio, b"),
+    "share": (0.1, 0.9, 0.05, "audio’s share at the start"),
+    "turn": (-2, 1, 0.1, "a turn of the query multiplies its lean by"),
+}
+# Name: digits after the point, whether a plus sign is written.
+DIGITS = {
+    "gain": (1, False),
+    "head_start": (2, True),
+    "share": (2, False),
+    "turn": (1, False),
+    "limit": (2, False),
+    "points": (0, False),
+    "before": (2, False),
+    "gap_before": (2, True),
+    "turned": (2, False),
+    "after": (2, False),
+    "gap_after": (2, True),
+}
+TEMPLATES = {name: f"{{{name}}}" for name in DIGITS} | {
+    "readout": "Fixed points: {points} (three while the head start is nearer to 0 than {limit}). "
+    "Audio’s share goes from {share} to {before}; the turn makes it {turned}, and it ends at "
+    "{after}.",
+    "label": "Above, the plane of audio’s share and the quality gap, with {points} fixed points, "
+    "and a path that starts at share {share} and gap 0, reaches share {before} and gap "
+    "{gap_before}, jumps to share {turned} at the turn, and ends at share {after} and gap "
+    "{gap_after}. Below, the share over time.",
+}
+# Units of time before the turn, and after it.
+DURATION = 30
+# Every so many steps of the solver make a point of the drawing.
+STRIDE = 2
+
+
+class LoopExplorer:
+    """The phase plane of :class:`rollingq_core.theory.FeedbackLoop`, with sliders.
+
+    A path starts with equally good encoders and a share by chance, is left alone for a while, and
+    then the query is turned: its lean is multiplied by a number, the encoders stay. As the last
+    value of a notebook cell it shows itself.
+
+    Parameters
+    ----------
+    gain, head_start, share, turn
+        Where the sliders stand at first: the loop's gain and head start, audio's share at the
+        start, and the factor of the lean (1: no turn; 0: to the middle; below: past it).
+    pace
+        How fast the encoders change relative to the query.
+
+    Raises
+    ------
+    ValueError
+        A value outside its slider's range, or a pace not above 0 or above 5.
+    """
+
+    def __init__(
+        self,
+        gain: float = 1.6,
+        head_start: float = 0.04,
+        share: float = 0.5,
+        turn: float = -1,
+        *,
+        pace: float = 1,
+    ) -> None:
+        self.start = {"gain": gain, "head_start": head_start, "share": share, "turn": turn}
+        for name, value in self.start.items():
+            low, high, *_ = SLIDERS[name]
+            require_number(name, value, at_least=low, at_most=high)
+        self.pace = require_number("pace", pace, above=0, at_most=5)
+        self._widget = None
+
+    def __repr__(self) -> str:
+        return f"LoopExplorer({', '.join(f'{k}={v:g}' for k, v in self.start.items())})"
+
+    def measure(self, gain: float, head_start: float, share: float, turn: float) -> dict:
+        """Return what the explorer shows, by name.
+
+        ``limit`` is the largest head start that leaves two ends; ``points`` counts fixed points,
+        and ``fixed`` holds their shares and gaps; ``before`` and ``after`` are audio's share just
+        before the turn and at the end, ``turned`` the one just after the turn; ``path_before``,
+        ``path_after`` and ``boundary`` hold states as rows of share and gap.
+        """
+        loop = FeedbackLoop(gain, head_start, self.pace)
+        fixed = loop.fixed_points()
+        before = loop.run(math.atanh(2 * share - 1), 0, DURATION)
+        after = loop.run(turn * before[-1, 0], before[-1, 1], DURATION)
+        boundary = loop.boundary(REACH)
+        paths = {
+            "fixed": np.array([point[:2] for point in fixed]),
+            "path_before": before[::STRIDE],
+            "path_after": after[::STRIDE],
+            "boundary": np.empty((0, 2)) if boundary is None else boundary,
+        }
+        paths = {name: _shares(states) for name, states in paths.items()}
+        return {
+            "limit": loop.largest_head_start,
+            "points": len(fixed),
+            "before": paths["path_before"][-1, 0],
+            "gap_before": paths["path_before"][-1, 1],
+            "turned": paths["path_after"][0, 0],
+            "after": paths["path_after"][-1, 0],
+            "gap_after": paths["path_after"][-1, 1],
+            **paths,
+        }
+
+    def widget(self) -> ipywidgets.VBox:
+        """Return the live face, the same on each call: sliders, and a picture drawn in Python."""
+        if self._widget is None:
+            wide = ipywidgets.Layout(width="95%", max_width="34rem")
+            sliders = {
+                name: ipywidgets.FloatSlider(
+                    self.start[name],
+                    min=low,
+                    max=high,
+                    step=step,
+                    description=title,
+                    readout_format=f".{DIGITS[name][0]}f",
+                    style={"description_width": "initial"},
+                    layout=wide,
+                )
+                for name, (low, high, step, title) in SLIDERS.items()
+            }
+            picture = ipywidgets.HTML()
+
+            def draw(_=None):
+                picture.value = self._picture({k: s.value for k, s in sliders.items()})
+
+            for slider in sliders.values():
+                slider.observe(draw, names="value")
+            draw()
+            self._widget = ipywidgets.VBox([*sliders.values(), picture])
+        return self._widget
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        view = "application/vnd.jupyter.widget-view+json"
+        return {
+            "text/plain": repr(self),
+            "text/html": self._html(),
+            view: self.widget()._repr_mimebundle_()[view],
+        }
+
+    def _html(self) -> str:
+        texts = _written(self.measure(**self.start) | self.start)
+        # Without a script the sliders would be dead; the script wakes them up.
+        sliders = "".join(
+            f'<label style="display:block">{title}: '
+            f'<span data-text="{name}">{TEMPLATES[name].format(**texts)}</span>'
+            f'<input type="range" name="{name}" min="{low}" max="{high}" step="{step}" '
+            f'value="{self.start[name]:g}" autocomplete="off" disabled '
+            'style="display:block;width:100%;box-sizing:border-box;margin:0 0 .6em"></label>'
+            for name, (low, high, step, title) in SLIDERS.items()
+        )
+        data = {
+            "pace": self.pace,
+            "step": STEP,
+            "stride": STRIDE,
+            "duration": DURATION,
+            "digits": DIGITS,
+            "templates": TEMPLATES,
+            "size": [WIDTH, HEIGHT, TIME_HEIGHT],
+            "reach": REACH,
+        }
+        script = files("rollingq_core").joinpath("cycle_explorer.js").read_text(encoding="utf-8")
+        return (
+            '<figure class="book-figure" style="margin:0 0 1em">'
+            '<div role="group" aria-label="Loop explorer" '
+            f'style="max-width:34rem;margin:auto">{sliders}{self._picture(self.start)}'
+            f'<script type="application/json">{json.dumps(data)}</script>'
+            f"<script>{script}</script></div><figcaption>Above: where the gap rests (solid) and "
+            "where the lean rests (dashed); they cross at the fixed points (full: stable, ring: "
+            "not), and a dotted line parts their basins, orange where audio wins. Pink: a path "
+            "from the ring-shaped start, with its jump (dashes) at the turn. Below: audio’s share "
+            f"over time. Pace {self.pace:g}, {DURATION} units of time before the turn and after "
+            "it.</figcaption></figure>"
+        )
+
+    def _picture(self, settings: dict[str, float]) -> str:
+        values = self.measure(**settings)
+        texts = _written(values | settings)
+        said = {name: html.escape(text.format(**texts)) for name, text in TEMPLATES.items()}
+        drawn = loop_drawing(values, settings, said["label"])
+        return f'{drawn}<p aria-live="polite" data-text="readout">{said["readout"]}</p>'
+
+
+def _shares(states: np.ndarray) -> np.ndarray:
+    """Return rows of audio's share and gap for rows of lean and gap."""
+    return np.stack([(1 + np.tanh(states[:, 0])) / 2, states[:, 1]], axis=1)
+
+
+def _written(values: dict) -> dict[str, str]:
+    texts = {}
+    for name, (digits, sign) in DIGITS.items():
+        text = f"{abs(values[name]):.{digits}f}"
+        lead = ("−" if values[name] < 0 else "+" if sign else "") if float(text) else ""
+        texts[name] = lead + text
+    return texts
