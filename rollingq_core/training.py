@@ -1,7 +1,7 @@
 """The training loop: an optional pretraining of the encoders, then fusion with Algorithm 1."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -111,6 +111,7 @@ def fit(
     *,
     checkpoint: str | Path | None = None,
     progress: bool = False,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
     accelerator: str = "cpu",
     precision: str = "32-true",
 ) -> TrainingResult:
@@ -131,6 +132,9 @@ def fit(
         if it had not stopped.
     progress
         Whether to show a progress bar.
+    on_epoch
+        Called with each finished epoch's dict, after its checkpoint is written; what it raises
+        ends the training.
     accelerator, precision
         Passed to Lightning Fabric, for example ``"cuda"`` and ``"bf16-mixed"``.
 
@@ -188,6 +192,8 @@ def fit(
         run.close_epoch(record)
         if checkpoint is not None:
             run.save(checkpoint)
+        if on_epoch is not None:
+            on_epoch(record)
         bar.update()
         bar.set_postfix(loss=f"{record['train_loss']:.3f}", refresh=False)
     bar.close()
