@@ -18,7 +18,8 @@ from rollingq_core import (
     minimal_rotation,
     rebalance_anchor,
 )
-from rollingq_core.explorer import SLIDERS, GeometryExplorer
+from rollingq_core.explorer import GeometryExplorer
+from rollingq_core.explorer.geometry import SLIDERS
 from tests.browser import Visit
 
 VIEW = "application/vnd.jupyter.widget-view+json"
