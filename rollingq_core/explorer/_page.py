@@ -165,7 +165,7 @@ class Explorer(ABC):
             f'<div role="group" aria-label="{self.title}" style="max-width:34rem;margin:auto">'
             f'{shown}{self._picture(start)}<script type="application/json">'
             # A name in the data must not end the script element.
-            + data.replace("</", "<\\/")
+            + data.replace("<", "\\u003c")
             + f"</script><script>{_script(self.script)}</script></div>"
             f"<figcaption>{self._caption()}</figcaption></figure>"
         )
@@ -180,8 +180,8 @@ def watch(draw: Callable[..., None], *widgets: ipywidgets.Widget) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], said: dict) -> str:
     """Return a table: column titles, and a title and names of texts for each row."""
-    head = "".join(f'<th scope="col" style="text-align:right">{title}</th>' for title in columns)
     style = 'style="text-align:right;white-space:nowrap;padding-left:0.6em"'
+    head = "".join(f'<th scope="col" {style}>{title}</th>' for title in columns)
     body = "".join(
         f'<tr><th scope="row" style="text-align:left">{title}</th>'
         + "".join(f'<td {style} data-text="{name}">{said[name]}</td>' for name in names)
