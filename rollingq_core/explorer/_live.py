@@ -8,7 +8,7 @@ import ipywidgets
 import torch
 
 from rollingq_core.data import DataSplits, load_dataset
-from rollingq_core.explorer._page import WIDE, watch, written
+from rollingq_core.explorer._page import Slider, watch, written
 from rollingq_core.reproduce.comparison import summarise
 from rollingq_core.reproduce.settings import Setting, run_method
 
@@ -41,19 +41,8 @@ class LiveTraining:
         self.paint, self.setting, self.data = paint, setting, data
         self.runs: list[dict[str, Any]] = []
         self.state = "The button trains a model at exactly this ρ and β. It takes some seconds."
-        look = {"style": {"description_width": "initial"}, "layout": ipywidgets.Layout(**WIDE)}
-        self.rho = ipywidgets.FloatLogSlider(
-            rho,
-            min=-1,
-            max=1,
-            step=0.01,
-            description="strength ρ",
-            readout_format=".3g",
-            **look,
-        )
-        self.beta = ipywidgets.FloatSlider(
-            beta, min=0, max=1, step=0.01, description="threshold β", **look
-        )
+        self.rho = Slider("rho", "strength ρ", rho, 0.1, 10, 0.1, 2).live()
+        self.beta = Slider("beta", "threshold β", beta, 0, 1, 0.01, 2).live()
         self.button = ipywidgets.Button(description="Train", button_style="primary")
         self.progress = ipywidgets.IntProgress(0, max=1, description="epochs")
         self.picture = ipywidgets.HTML()
