@@ -41,7 +41,12 @@ bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python -m benchmarks
 
 reproduce: $(STAMP) ## compute the records in results/ again
-	$(BIN)/python -m rollingq_core reproduce comparison
+	for data in digits avmnist; do for setting in P S; do \
+	  $(BIN)/python -m rollingq_core reproduce comparison --data $$data --setting $$setting || exit 1; \
+	done; done
+	$(BIN)/python -m rollingq_core reproduce comparison --data synthetic --setting T
+	$(BIN)/python -m rollingq_core reproduce grid
+	$(BIN)/python -m rollingq_core reproduce regimes
 
 clean: ## remove what the other targets built, but not the environment
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis dist

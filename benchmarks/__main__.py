@@ -8,8 +8,8 @@ from benchmarks.measure import interleaved_seconds, peak_tensor_bytes
 from benchmarks.plain import PlainAttentionFusion, plain_rotation
 from rollingq_core import AttentionFusion, QueryRotation, svd_rotation
 from rollingq_core.data import load_dataset
-from rollingq_core.reproduce.settings import SETTINGS, plan, run_method
 from rollingq_core.rotation import plane_rotation
+from rollingq_core.settings import SETTINGS, plan, run_method
 from rollingq_core.sweep import Replica, fit_together
 
 DIM, CLASSES, BATCH, AUDIO, VISUAL = 768, 6, 16, 177, 197

@@ -94,7 +94,7 @@ BookFigure(
 # calls this *setting P*.
 
 # %%
-from rollingq_core.reproduce.settings import SETTINGS, run_method
+from rollingq_core.settings import SETTINGS, run_method
 
 static = run_method("uniform", data, SETTINGS["P"], seed=0)
 dynamic = run_method("vanilla", data, SETTINGS["P"], seed=0)

@@ -49,7 +49,7 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
 # %%
 from rollingq_core.data import load_dataset
 from rollingq_core.evaluation import attention_contrast
-from rollingq_core.reproduce.settings import SETTINGS, run_method
+from rollingq_core.settings import SETTINGS, run_method
 
 METHODS = ("vanilla", "rollingq", "random_matched")
 SEEDS = range(5)

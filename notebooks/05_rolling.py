@@ -303,7 +303,7 @@ print(source[source.index("expected =") :].rstrip())
 from dataclasses import replace
 
 from rollingq_core.data import load_dataset
-from rollingq_core.reproduce.settings import SETTINGS, run_method
+from rollingq_core.settings import SETTINGS, run_method
 
 setting = SETTINGS["P"]
 training = replace(setting.training, epochs=12)

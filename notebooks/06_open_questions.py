@@ -344,7 +344,7 @@ print("all three products pass below 1e-80, and all end at 1:", True)
 from dataclasses import replace
 
 from rollingq_core.data import load_dataset
-from rollingq_core.reproduce.settings import SETTINGS, run_method
+from rollingq_core.settings import SETTINGS, run_method
 
 setting = SETTINGS["T"]
 brief = replace(setting, training=replace(setting.training, epochs=5))

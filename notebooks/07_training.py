@@ -38,7 +38,7 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
 # each encoder learns through its own probe, then 40 epochs of fusion, one cosine schedule over all.
 
 # %% tags=["nbval-check-output"]
-from rollingq_core.reproduce.settings import SETTINGS
+from rollingq_core.settings import SETTINGS
 
 setting = SETTINGS["P"]
 for name in ("rho", "beta", "max_rotations", "start_epoch", "spacing", "cls_std"):
@@ -51,7 +51,7 @@ for name in ("rho", "beta", "max_rotations", "start_epoch", "spacing", "cls_std"
 
 # %%
 from rollingq_core.data import load_dataset
-from rollingq_core.reproduce.settings import build_model, one_thread
+from rollingq_core.settings import build_model, one_thread
 from rollingq_core.rolling import RollingQ
 from rollingq_core.training import fit
 

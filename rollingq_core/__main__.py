@@ -4,8 +4,15 @@ import argparse
 from pathlib import Path
 
 from rollingq_core.data import DATASETS
-from rollingq_core.reproduce import comparison
-from rollingq_core.reproduce.settings import SETTINGS
+from rollingq_core.reproduce import comparison, grid, regimes
+from rollingq_core.settings import SETTINGS
+
+# The modules that compute records, and the seeds that the book's own have.
+RECIPES = {
+    "comparison": (comparison, comparison.REPORTING_SEEDS),
+    "grid": (grid, grid.TUNING_SEEDS),
+    "regimes": (regimes, comparison.REPORTING_SEEDS),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -17,25 +24,25 @@ def main(arguments: list[str] | None = None) -> None:
         help="compute a result record anew",
         epilog="example: python -m rollingq_core reproduce comparison --data digits --seeds 12",
     )
-    reproduce.add_argument("recipe", choices=["comparison"])
-    reproduce.add_argument("--data", choices=DATASETS, default="digits")
-    reproduce.add_argument("--setting", choices=[*SETTINGS], default="P")
-    reproduce.add_argument("--seeds", type=int, default=len(comparison.REPORTING_SEEDS))
+    reproduce.add_argument("recipe", choices=RECIPES)
+    reproduce.add_argument("--data", choices=DATASETS, default="digits", help="of a comparison")
+    reproduce.add_argument("--setting", choices=[*SETTINGS], default="P", help="of a comparison")
+    reproduce.add_argument("--seeds", type=int, help="how many; those of the book by default")
     reproduce.add_argument("--jobs", type=int, default=2, help="processes to use")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder to write to")
     options = parser.parse_args(arguments)
-    for name in ("seeds", "jobs"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name}: got {getattr(options, name)}, expected at least 1")
-    first = comparison.REPORTING_SEEDS[0]
-    path = options.out / f"comparison-{options.data}-{options.setting}.json"
-    comparison.reproduce(
-        options.data,
-        options.setting,
-        tuple(range(first, first + options.seeds)),
-        out=path,
-        jobs=options.jobs,
-    )
+    recipe, seeds = RECIPES[options.recipe]
+    count = len(seeds) if options.seeds is None else options.seeds
+    for name, value in (("seeds", count), ("jobs", options.jobs)):
+        if value < 1:
+            parser.error(f"--{name}: got {value}, expected at least 1")
+    chosen = tuple(range(seeds[0], seeds[0] + count))
+    if options.recipe == "comparison":
+        path = options.out / f"comparison-{options.data}-{options.setting}.json"
+        recipe.reproduce(options.data, options.setting, chosen, out=path, jobs=options.jobs)
+    else:
+        path = options.out / f"{options.recipe}-synthetic-T.json"
+        recipe.reproduce(chosen, out=path, jobs=options.jobs)
     print(path)
 
 

@@ -127,8 +127,8 @@ def require_observation(query: Tensor, mean_keys: Tensor) -> None:
 
 def require_tokens(
     tokens: Sequence[Tensor], masks: Sequence[Tensor | None] | None, dim: int
-) -> Tensor:
-    """Check the shapes of a fusion layer's input, and return its padding, ``[B, sum L]`` bool."""
+) -> Tensor | None:
+    """Check a fusion layer's input, and return its padding, ``[B, sum L]`` bool, if it has any."""
     if isinstance(tokens, Tensor) or len(tokens) < 2:
         raise ValueError(
             f"tokens: got {type(tokens).__name__}, expected a sequence of 2 or more modalities"
@@ -136,7 +136,6 @@ def require_tokens(
     masks = [None] * len(tokens) if masks is None else list(masks)
     if len(masks) != len(tokens):
         raise ValueError(f"key_padding_masks: got {len(masks)}, expected {len(tokens)} or None")
-    columns = []
     for index, (z, mask) in enumerate(zip(tokens, masks, strict=True)):
         shape = list(z.shape)
         if len(shape) != 3 or 0 in shape or shape[::2] != [tokens[0].shape[0], dim]:
@@ -144,14 +143,17 @@ def require_tokens(
                 f"tokens[{index}]: got shape {shape}, expected [B, L, {dim}] "
                 "with the same B for all modalities, not empty"
             )
-        if mask is None:
-            mask = z.new_zeros(z.shape[:2], dtype=torch.bool)
-        if mask.dtype != torch.bool or mask.shape != z.shape[:2]:
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != z.shape[:2]):
             raise ValueError(
                 f"key_padding_masks[{index}]: got {mask.dtype} of shape {list(mask.shape)}, "
                 f"expected bool of shape {shape[:2]}"
             )
-        columns.append(mask)
+    if all(mask is None for mask in masks):
+        return None
+    columns = [
+        z.new_zeros(z.shape[:2], dtype=torch.bool) if mask is None else mask
+        for z, mask in zip(tokens, masks, strict=True)
+    ]
     padded = torch.cat(columns, dim=1)
     if not _vectorised.get() and padded.all(dim=1).any():
         raise ValueError("key_padding_masks: got a sample with only padding, expected a token")

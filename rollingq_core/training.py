@@ -81,7 +81,11 @@ def learning_rate_factor(step: int, total: int, warmup: int) -> float:
 def sgd(parameters: Iterable[Tensor], config: TrainingConfig) -> torch.optim.SGD:
     """Return the optimiser of ``config``."""
     return torch.optim.SGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        parameters,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        foreach=True,  # one call for all tensors, which a CPU would not choose by itself
     )
 
 

@@ -6,7 +6,7 @@ from rollingq_core import AttentionFusion, RollingQ
 from rollingq_core.data import DataSplits, load_dataset
 from rollingq_core.encoders import TokenMLP
 from rollingq_core.model import MultimodalModel
-from rollingq_core.reproduce.settings import Setting
+from rollingq_core.settings import Setting
 from rollingq_core.training import TrainingConfig, fit
 
 # Four tokens of eight features in each modality, four classes.

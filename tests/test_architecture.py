@@ -20,8 +20,9 @@ FLOORS = [
     {"fusion", "encoders"},
     {"rolling", "model", "balancing"},
     {"training", "evaluation"},
-    {"reproduce", "plots"},
+    {"settings", "plots"},
     {"sweep"},
+    {"reproduce"},
     {"explorer", "__main__"},
     {"__init__"},
 ]

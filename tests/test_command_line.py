@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from rollingq_core.__main__ import main
-from rollingq_core.reproduce import comparison
+from rollingq_core.reproduce import comparison, grid, regimes
 
 
 def test_command_line_writes_the_record(monkeypatch, tmp_path, capsys):
@@ -16,6 +16,24 @@ def test_command_line_writes_the_record(monkeypatch, tmp_path, capsys):
           "--jobs", "1", "--out", str(tmp_path)])  # fmt: skip
     path = tmp_path / "comparison-synthetic-T.json"
     assert asked == [(("synthetic", "T", (100, 101, 102)), {"out": path, "jobs": 1})]
+    assert capsys.readouterr().out == f"{path}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seeds"),
+    [
+        (["grid"], (0, 1, 2, 3, 4)),
+        (["grid", "--seeds", "2"], (0, 1)),
+        (["regimes"], tuple(range(100, 112))),
+    ],
+)
+def test_recipes_of_setting_t_write_their_record(arguments, seeds, monkeypatch, tmp_path, capsys):
+    asked = []
+    recipe = {"grid": grid, "regimes": regimes}[arguments[0]]
+    monkeypatch.setattr(recipe, "reproduce", lambda *a, **k: asked.append((a, k)))
+    main(["reproduce", *arguments, "--out", str(tmp_path)])
+    path = tmp_path / f"{arguments[0]}-synthetic-T.json"
+    assert asked == [((seeds,), {"out": path, "jobs": 2})]
     assert capsys.readouterr().out == f"{path}\n"
 
 

@@ -10,10 +10,9 @@ from scipy.stats import pearsonr
 from rollingq_core.data import PairedDataset
 from rollingq_core.evaluation import (
     AttentionContrast,
-    accuracy_under_noise,
+    NoisyDataset,
     attention_contrast,
-    mix_noise,
-    replace_with_noise,
+    under_noise,
 )
 from rollingq_core.evaluation import noise as noise_module
 from rollingq_core.model import Predictions, predict
@@ -35,80 +34,136 @@ def trained(data):
     return model
 
 
-def test_mixture_by_hand(monkeypatch):
+def read(dataset, modality="audio"):
+    return dataset.__getitems__(range(len(dataset)))[0][modality]
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "level", "expected"),
+    [
+        ("add", 0.5, [1.5, 1.5]),
+        ("add", 1, [2.0, 1.0]),
+        ("mix", 0.5, [1.0, 0.5]),
+        ("mix", 0.25, [1.0, 1.25]),
+        ("replace", 0.31, [1.0, -1.0]),
+        ("replace", 0.3, [1.0, 2.0]),
+    ],
+)
+def test_noise_by_hand(mechanism, level, expected, monkeypatch):
     toy = PairedDataset({"audio": torch.tensor([[1.0, 2.0]])}, torch.tensor([0]))
-    monkeypatch.setattr(noise_module.torch, "randn", lambda *a, **k: torch.tensor([[1.0, -1.0]]))
-    assert mix_noise(toy, "audio", 0.5, 0).inputs["audio"].tolist() == [[1.0, 0.5]]
-    assert mix_noise(toy, "audio", 0.25, 0).inputs["audio"].tolist() == [[1.0, 1.25]]
+    drawn = (torch.tensor([[1.0, -1.0]]), torch.tensor([0.3]))
+    monkeypatch.setattr(noise_module, "_draw", lambda *a: drawn)
+    assert read(NoisyDataset(toy, "audio", level, mechanism=mechanism)).tolist() == [expected]
 
 
 def test_level_0_gives_the_same_bits_and_level_1_noise_alone(data):
     clean = data.test.inputs["audio"]
-    assert torch.equal(mix_noise(data.test, "audio", 0, 3).inputs["audio"], clean)
-    noise = mix_noise(data.test, "audio", 1, 3).inputs["audio"]
+    for mechanism in ("mix", "add", "replace"):
+        still = NoisyDataset(data.test, "audio", 0, mechanism=mechanism, seed=3)
+        assert torch.equal(read(still), clean)
+    noise = read(NoisyDataset(data.test, "audio", 1, seed=3))
     assert noise.shape == clean.shape
     # 9600 draws: five standard errors.
     assert abs(float(noise.mean())) < 0.05
     assert abs(float(noise.std()) - 1) < 0.04
     correlation = torch.corrcoef(torch.stack([noise.flatten(), clean.flatten()]))[0, 1]
     assert abs(float(correlation)) < 0.05
+    neighbours = torch.corrcoef(torch.stack([noise[1:].flatten(), noise[:-1].flatten()]))[0, 1]
+    assert abs(float(neighbours)) < 0.05
     silent = data.test.with_inputs(audio=torch.zeros_like(clean))
-    assert torch.equal(replace_with_noise(silent, "audio", 3).inputs["audio"], noise)
+    assert torch.equal(read(NoisyDataset(silent, "audio", 1, seed=3)), noise)
+    replaced = NoisyDataset(data.test, "audio", 1, mechanism="replace", seed=3)
+    assert torch.equal(read(replaced), noise)
 
 
-@given(levels, st.integers(0, 5))
-def test_noise_of_a_seed_is_the_same_at_each_level(level, seed):
+@given(levels, st.integers(0, 5), st.permutations(range(12)))
+def test_noise_is_a_samples_own_whatever_the_level_and_order(level, seed, order):
     split = small_data().test
-    clean, pure = split.inputs["audio"], mix_noise(split, "audio", 1, seed).inputs["audio"]
-    mixed = mix_noise(split, "audio", level, seed).inputs["audio"]
-    torch.testing.assert_close(mixed, (1 - level) * clean + level * pure)
+    clean, pure = split.inputs["audio"][order], read(NoisyDataset(split, "audio", 1, seed=seed))
+    for mechanism, expected in {
+        "mix": (1 - level) * clean + level * pure[order],
+        "add": clean + level * pure[order],
+    }.items():
+        noisy = NoisyDataset(split, "audio", level, mechanism=mechanism, seed=seed)
+        torch.testing.assert_close(noisy.__getitems__(order)[0]["audio"], expected)
 
 
-def test_only_that_modality_changes_and_the_dataset_stays_as_it_was(data):
+def test_replaced_samples_are_noise_whole_and_stay_so_as_the_level_rises(data):
+    clean = data.test.inputs["audio"]
+    pure = read(NoisyDataset(data.test, "audio", 1, seed=5))
+    before = torch.zeros(len(clean), dtype=torch.bool)
+    for level in (0.25, 0.5, 0.75):
+        found = read(NoisyDataset(data.test, "audio", level, mechanism="replace", seed=5))
+        gone = (found == pure).flatten(1).all(1)
+        assert torch.equal(found[~gone], clean[~gone])
+        assert abs(float(gone.float().mean()) - level) < 5 * (level * (1 - level) / 300) ** 0.5
+        assert (gone | ~before).all()
+        before = gone
+
+
+def test_only_those_modalities_change_and_the_dataset_stays_as_it_was(data):
     before = {name: values.clone() for name, values in data.test.inputs.items()}
-    noisy = mix_noise(data.test, "audio", 0.7, 0)
-    assert torch.equal(noisy.inputs["visual"], before["visual"])
-    assert torch.equal(noisy.labels, data.test.labels)
-    assert not torch.equal(noisy.inputs["audio"], before["audio"])
+    noisy = NoisyDataset(data.test, "audio", 0.7)
+    assert len(noisy) == len(data.test)
+    assert torch.equal(read(noisy, "visual"), before["visual"])
+    assert torch.equal(noisy.__getitems__([4, 2])[1], data.test.labels[[4, 2]])
+    assert not torch.equal(read(noisy), before["audio"])
     assert torch.equal(data.test.inputs["audio"], before["audio"])
-    other = mix_noise(data.test, "audio", 0.7, 1)
-    assert not torch.equal(noisy.inputs["audio"], other.inputs["audio"])
+    assert not torch.equal(read(noisy), read(NoisyDataset(data.test, "audio", 0.7, seed=1)))
+    both = NoisyDataset(data.test, ["visual", "audio"], 0.7)
+    assert torch.equal(read(both), read(noisy))
+    silent = data.test.with_inputs(**{name: torch.zeros_like(x) for name, x in before.items()})
+    pure = NoisyDataset(silent, ["audio", "visual"], 1)
+    assert not torch.equal(read(pure, "visual"), read(pure))
 
 
-@pytest.mark.parametrize("level", [-0.1, 1.1, float("nan")])
-def test_wrong_level_is_named(data, level):
-    with pytest.raises(ValueError, match=r"level: got .*, expected"):
-        mix_noise(data.test, "audio", level, 0)
-
-
-@pytest.mark.parametrize("level", [0, 0.5])
-def test_wrong_modality_is_named(data, level):
-    message = r"modality: got 'text', expected one of \['audio', 'visual'\]"
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("audio", -0.1), r"level: got -0.1, expected"),
+        (("audio", 1.1), r"level: got 1.1, expected"),
+        (("audio", float("nan")), r"level: got nan, expected"),
+        (("text", 0), r"modalities: got 'text', expected some of \['audio', 'visual'\]"),
+        ((["audio", "text"], 0.5), r"modalities: got \['audio', 'text'\], expected some of"),
+        (([], 0.5), r"modalities: got \[\], expected some of"),
+    ],
+)
+def test_what_is_wrong_is_named(data, arguments, message):
     with pytest.raises(ValueError, match=message):
-        mix_noise(data.test, "text", level, 0)
-    with pytest.raises(ValueError, match=message):
+        NoisyDataset(data.test, *arguments)
+    with pytest.raises(ValueError, match=r"mechanism: got 'blur', expected one of \('mix'"):
+        NoisyDataset(data.test, "audio", 0.5, mechanism="blur")
+    with pytest.raises(ValueError, match="seed: got -1, expected"):
+        NoisyDataset(data.test, "audio", 0.5, seed=-1)
+    with pytest.raises(ValueError, match="modalities: got 'text'"):
         attention_contrast(small_model(), data.test, "text")
 
 
 def test_accuracy_falls_as_noise_rises(trained, data):
-    found = accuracy_under_noise(trained, data.test, "audio", draws=2)
+    found, share = under_noise(trained, data.test, "audio", draws=2)
+    clean = predict(trained, data.test)
     assert found.shape == (5,)
-    assert float(found[0]) == pytest.approx(predict(trained, data.test).accuracy)
+    assert float(found[0]) == pytest.approx(clean.accuracy)
+    assert share[0].tolist() == pytest.approx(clean.share.mean(0).tolist())
+    assert share[-1, 0] < share[0, 0] - 0.05
     assert found[0] > 0.9
     assert found[-1] < 0.7
     assert (found.diff() <= 0.01).all()
 
 
-def test_accuracy_is_the_mean_over_draws(trained, data):
-    found = accuracy_under_noise(trained, data.test, "audio", [0.5], draws=3, seed=7)
-    each = [predict(trained, mix_noise(data.test, "audio", 0.5, s)).accuracy for s in (7, 8, 9)]
-    assert len(set(each)) > 1
-    assert float(found[0]) == pytest.approx(np.mean(each))
+def test_accuracy_and_share_are_means_over_draws(trained, data):
+    found = under_noise(trained, data.test, "audio", [0.5], draws=3, seed=7)
+    each = [predict(trained, NoisyDataset(data.test, "audio", 0.5, seed=s)) for s in (7, 8, 9)]
+    assert len({one.accuracy for one in each}) > 1
+    assert float(found.accuracy[0]) == pytest.approx(np.mean([one.accuracy for one in each]))
+    assert found.share[0].tolist() == pytest.approx(
+        np.mean([one.share.mean(0).tolist() for one in each], axis=0).tolist()
+    )
 
 
 def test_no_draws_are_refused(trained, data):
     with pytest.raises(ValueError, match="draws: got 0"):
-        accuracy_under_noise(trained, data.test, "audio", draws=0)
+        under_noise(trained, data.test, "audio", draws=0)
 
 
 def contrast_of(normal, noisy, index=0):
@@ -147,7 +202,7 @@ def test_correlation_equals_scipys(pairs):
 def test_contrast_runs_the_model_on_normal_and_replaced_samples(trained, data, modality, index):
     contrast = attention_contrast(trained, data.test, modality, seed=4)
     normal, noisy = contrast.share
-    replaced = replace_with_noise(data.test, modality, 4)
+    replaced = NoisyDataset(data.test, modality, 1, seed=4)
     torch.testing.assert_close(normal, predict(trained, data.test).share[:, index])
     torch.testing.assert_close(noisy, predict(trained, replaced).share[:, index])
     assert (contrast.modality, contrast.index) == (modality, index)

@@ -3,7 +3,7 @@
 import inspect
 import re
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,14 +14,33 @@ from scipy import stats
 
 from rollingq_core import anchor_weight, plots
 from rollingq_core.evaluation import attention_contrast
+from rollingq_core.evaluation.noise import LEVELS
 from rollingq_core.plots import COLOURS, BookFigure
 from rollingq_core.plots.style import INK
-from rollingq_core.reproduce.comparison import LEVELS, summarise
-from rollingq_core.reproduce.settings import run_method
+from rollingq_core.reproduce.comparison import summarise
+from rollingq_core.settings import run_method
 from tests.small import SETTING, small_data, small_model
 
 METHODS = ("vanilla", "rollingq", "uniform")
 TITLE = "The finding"
+
+
+PAIR = ("rollingq", "vanilla")
+
+
+def small_regimes():
+    """A record of regimes whose differences are known: 2 points a rotation, give or take seeds."""
+    axes = {"cls_std": [0.1, 1.0], "visual_strength": [3.0, 2.0], "train_samples": [10, 20]}
+    budgets = [1, 5]
+    runs = [
+        dict(zip(axes, values, strict=True))
+        | {"method": method, "seed": seed, "max_rotations": budget}
+        | {"accuracy": [0.9, 0.5 + 0.02 * (budget or 0) + 0.001 * seed * (budget == 1)]}
+        for values in product(*axes.values())
+        for seed in (1, 2, 3)
+        for method, budget in (("vanilla", None), ("rollingq", 1), ("rollingq", 5))
+    ]
+    return axes | {"budgets": budgets, "levels": [0.0, 0.5], "runs": runs}
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +83,13 @@ def drawn(trained, runs):
         "alpha_curves": plots.alpha_curves((1, 3), TITLE),
         "anchor_lengths": plots.anchor_lengths(90 * (line + 1), {"α = 0.5": shares}, TITLE),
         "epoch_curves": plots.epoch_curves(runs, METHODS, 1, TITLE),
+        "interval_columns": plots.interval_columns(
+            {"a": {"runs": runs, "levels": LEVELS}, "b": {"runs": runs, "levels": LEVELS}},
+            "rollingq",
+            ("vanilla", "uniform"),
+            (0.0, 1.0),
+            TITLE,
+        ),
         "key_distributions": plots.key_distributions(contrasts, TITLE),
         "lean_over_epochs": plots.lean_over_epochs(histories, TITLE),
         "mass_against_imbalance": plots.mass_against_imbalance(
@@ -72,6 +98,9 @@ def drawn(trained, runs):
         "noise_curves": plots.noise_curves(runs, LEVELS, METHODS, TITLE),
         "partial_products": plots.partial_products([-100 * shares], 1e-45, TITLE),
         "plane_of_turn": plots.plane_of_turn({"a": vectors}, TITLE),
+        "regime_map": plots.regime_map(
+            small_regimes(), plots.regime_differences(small_regimes(), *PAIR, 0.5), TITLE
+        ),
         "sample_pairs": plots.sample_pairs(grids, [0, 1], TITLE),
         "share_against": plots.share_against(
             {"x": {"rollingq": (line, shares)}}, (line, shares), TITLE
@@ -252,3 +281,22 @@ def test_partial_products_mark_the_smallest_number():
     line, floor = made.axes[0].lines
     np.testing.assert_allclose(line.get_data(), [[1, 2, 3], [-1, -60, 0]])
     np.testing.assert_allclose(floor.get_ydata(), np.log10(2.0**-149))
+
+
+def test_differences_of_regimes_are_paired_and_in_points():
+    found = plots.regime_differences(small_regimes(), *PAIR, 0.5)
+    assert len(found) == 16
+    for (*_, budget), (mean, half) in found.items():
+        # At budget 1 seeds 1, 2, 3 add 0.1, 0.2, 0.3 points.
+        assert mean == pytest.approx(2 * budget + (0.2 if budget == 1 else 0))
+        assert half == pytest.approx(0.1 * stats.t.ppf(0.975, 2) / 3**0.5 if budget == 1 else 0)
+
+
+def test_a_tile_has_a_number_only_where_the_interval_excludes_zero():
+    record = small_regimes()
+    differences = plots.regime_differences(record, *PAIR, 0.5)
+    differences[0.1, 3.0, 10, 1] = (2.0, 2.5)
+    made = plots.regime_map(record, differences, TITLE)
+    written = [text.get_text() for axis in made.axes[:4] for text in axis.texts]
+    assert written[0] == "·"
+    assert written[1:] == ["+2.2", "+10.0", "+10.0"] + 3 * ["+2.2", "+2.2", "+10.0", "+10.0"]

@@ -8,11 +8,12 @@ from itertools import pairwise
 import pytest
 import torch
 
-from rollingq_core import training
+from rollingq_core import settings, training
 from rollingq_core.model import predict
 from rollingq_core.records import read_record, results_folder, rounded
-from rollingq_core.reproduce import comparison, settings
-from rollingq_core.reproduce.settings import METHODS, SETTINGS, build_model, run_method
+from rollingq_core.reproduce import comparison
+from rollingq_core.settings import METHODS, SETTINGS, build_model, run_method
+from rollingq_core.sweep import runs
 from rollingq_core.training import total_loss
 from tests.small import SETTING, assert_same_state, small_data
 
@@ -113,7 +114,8 @@ def tiny(monkeypatch):
     """Setting T and synthetic data, so small that one seed takes a second."""
     short = replace(SETTING, training=replace(SETTING.training, epochs=2))
     monkeypatch.setitem(SETTINGS, "T", short)
-    monkeypatch.setattr(comparison, "load_dataset", lambda name, seed: small_data(seed))
+    monkeypatch.setattr(runs, "load_dataset", lambda name, seed: small_data(seed))
+    monkeypatch.setattr(comparison, "TOGETHER", 1)
     return short
 
 
@@ -158,17 +160,17 @@ def test_a_runs_numbers_are_those_of_its_model(tiny, tmp_path):
 
 def test_comparison_goes_on_after_a_crash(tiny, tmp_path, monkeypatch):
     whole = reproduce(tmp_path / "whole")
-    done, original = [], comparison.run_seed
+    done, original = [], comparison.run_seeds
 
-    def crashing(data_name, setting_name, seed):
-        if seed == 101 and not crashed:
-            crashed.append(seed)
+    def crashing(data_name, setting_name, seeds):
+        if seeds == (101,) and not crashed:
+            crashed.append(seeds)
             raise KeyboardInterrupt
-        done.append(seed)
-        return original(data_name, setting_name, seed)
+        done.extend(seeds)
+        return original(data_name, setting_name, seeds)
 
     crashed = []
-    monkeypatch.setattr(comparison, "run_seed", crashing)
+    monkeypatch.setattr(comparison, "run_seeds", crashing)
     with pytest.raises(KeyboardInterrupt):
         reproduce(tmp_path)
     assert not (tmp_path / "record.json").exists()

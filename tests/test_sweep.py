@@ -8,8 +8,9 @@ import torch
 
 from rollingq_core import RollingQ
 from rollingq_core.data import PairedDataset
-from rollingq_core.reproduce.settings import METHODS, plan, run_method
-from rollingq_core.sweep import Replica, fit_together, sweep
+from rollingq_core.reproduce.comparison import summarise
+from rollingq_core.settings import METHODS, plan, run_method
+from rollingq_core.sweep import Replica, fit_together, sweep, together
 from rollingq_core.training import fit
 from tests.small import DROPOUT, SETTING, SIZES, TRAINING, small_data, small_model
 
@@ -197,7 +198,7 @@ def note(method, seed, run):
 
 
 def small_sweep(seeds=(0, 1), **options):
-    options = {"rhos": [1.0, 4.0], "betas": [0.0, 0.1], "report": note, **options}
+    options = {"over": {"rho": [1.0, 4.0], "beta": [0.0, 0.1]}, "report": note, **options}
     return sweep("synthetic", SETTING, seeds, progress=False, **SIZES, **options)
 
 
@@ -235,13 +236,35 @@ def test_a_sweep_is_run_method_on_each_point():
 def test_rows_depend_neither_on_order_nor_on_what_is_trained_together():
     expected = by_run(small_sweep(methods=("vanilla", "rollingq")))
     for other in (
-        small_sweep(seeds=(1, 0), rhos=[4.0, 1.0], methods=("rollingq", "vanilla")),
+        small_sweep(
+            seeds=(1, 0),
+            over={"rho": [4.0, 1.0], "beta": [0.0, 0.1]},
+            methods=("rollingq", "vanilla"),
+        ),
         small_sweep(methods=("vanilla", "rollingq"), together=1),
     ):
         found = by_run(other)
         assert set(found) == set(expected)
         for key, row in expected.items():
             assert_close(found[key], row)
+
+
+def test_points_part_only_where_their_rotations_differ(data, monkeypatch):
+    # Vanilla and four budgets; each point's own rows begin after the rotation that it is denied.
+    sizes = []
+
+    def spy(stack, *arguments, **options):
+        sizes.append(len(stack.leaders))
+        return forward(stack, *arguments, **options)
+
+    forward = together._Stack.__call__
+    monkeypatch.setattr(together._Stack, "__call__", spy)
+    setting = replace(SETTING, beta=0.0, training=replace(TRAINING, epochs=4))
+    rows = sweep("synthetic", setting, [0], over={"max_rotations": [1, 2, 3, 9]}, report=note,
+                 methods=("vanilla", "rollingq"), progress=False, **SIZES)  # fmt: skip
+    assert [len(row["events"]) for row in rows] == [0, 1, 2, 3, 4]
+    assert sorted(set(sizes)) == [1, 2, 3, 4, 5]
+    assert sizes == sorted(sizes)
 
 
 def test_several_processes_give_the_same_rows():
@@ -263,10 +286,10 @@ def test_a_dask_cluster_gives_the_same_rows():
     assert_close(rows, small_sweep(together=3))
 
 
-def test_by_default_rows_are_those_of_the_comparison():
-    (row,) = sweep("synthetic", SETTING, [0], progress=False, **SIZES)
+def test_without_a_grid_the_setting_alone_is_run():
+    (row,) = sweep("synthetic", SETTING, [0], report=summarise, progress=False, **SIZES)
     assert {"method", "seed", "accuracy", "share_normal", "events", "history"} <= set(row)
-    assert (row["method"], row["rho"], row["beta"]) == ("rollingq", SETTING.rho, SETTING.beta)
+    assert row["method"] == "rollingq"
     data = small_data()
     found = run_method("rollingq", data, SETTING, 0)
     assert row["history"]["air"] == pytest.approx(
@@ -286,8 +309,9 @@ def test_a_bar_shows_the_progress(capsys):
         ({"methods": []}, r"methods: got \[\], expected some of"),
         ({"methods": ["random_matched"]}, "expected also 'rollingq' to pair with"),
         ({"together": 0}, "together: got 0, expected a finite number of at least 1"),
-        ({"rhos": [0.0]}, "rho: got 0.0, expected a finite number above 0"),
-        ({"betas": [-1.0]}, "beta: got -1.0, expected a finite number of at least 0"),
+        ({"over": {"dim": [8]}}, r"over: got \['dim'\], expected some of \('rho'"),
+        ({"over": {"rho": [0.0]}}, "rho: got 0.0, expected a finite number above 0"),
+        ({"over": {"beta": [-1.0]}}, "beta: got -1.0, expected a finite number of at least 0"),
     ],
 )
 def test_a_sweep_names_what_is_wrong(options, message):

@@ -1,12 +1,12 @@
 """Evaluations: functions of a trained model and a dataset that return plain numbers."""
 
 from rollingq_core.evaluation.attention import AttentionContrast, attention_contrast
-from rollingq_core.evaluation.noise import accuracy_under_noise, mix_noise, replace_with_noise
+from rollingq_core.evaluation.noise import NoiseResponse, NoisyDataset, under_noise
 
 __all__ = [
     "AttentionContrast",
-    "accuracy_under_noise",
+    "NoiseResponse",
+    "NoisyDataset",
     "attention_contrast",
-    "mix_noise",
-    "replace_with_noise",
+    "under_noise",
 ]

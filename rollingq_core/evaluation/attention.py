@@ -7,7 +7,7 @@ from scipy.stats import pearsonr
 from torch import Tensor
 
 from rollingq_core.data.dataset import PairedDataset
-from rollingq_core.evaluation.noise import replace_with_noise
+from rollingq_core.evaluation.noise import NoisyDataset
 from rollingq_core.model import MultimodalModel, Predictions, predict
 
 
@@ -57,6 +57,6 @@ def attention_contrast(
     ValueError
         No such modality.
     """
-    noisy = replace_with_noise(dataset, modality, seed)
+    noisy = NoisyDataset(dataset, modality, 1.0, seed=seed)
     index = model.modalities.index(modality)
     return AttentionContrast(modality, index, predict(model, dataset), predict(model, noisy))

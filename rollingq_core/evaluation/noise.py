@@ -1,83 +1,152 @@
-"""Noise at test time: what becomes of the answers when one modality fails."""
+"""Noise at test time: what becomes of answers and attention when a modality fails."""
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from rollingq_core._checks import require_number
-from rollingq_core.data.dataset import PairedDataset
+from rollingq_core._checks import require_choice, require_number
 from rollingq_core.model import MultimodalModel, predict
 
+Mechanism = Literal["mix", "add", "replace"]
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
-def mix_noise(dataset: PairedDataset, modality: str, level: float, seed: int) -> PairedDataset:
-    """Return the dataset with noise mixed into one modality, ``(1 - l) x + l e``, e ~ N(0, 1).
 
-    The inputs are standardised, so that the noise has their own mean and variance. Level 0 gives
-    the same bits, level 1 noise alone.
+class NoisyDataset(Dataset):
+    r"""A dataset whose samples get noise as they are read; no noisy copy of it is ever held.
+
+    With x standardised by the training split, and :math:`\varepsilon \sim \mathcal N(0, 1)` for
+    each element, level l gives by ``mechanism``
+
+    - ``"mix"``: :math:`(1 - l)\, x + l\, \varepsilon`, at level 1 noise alone,
+    - ``"add"``: :math:`x + l\, \varepsilon`,
+    - ``"replace"``: with probability l the whole sample is noise, otherwise it stays.
+
+    A sample's noise depends on seed, modality and index alone: it is the same at each level, for
+    each mechanism and in any order. At level 0 the bits stay.
 
     Parameters
     ----------
     dataset
-        Samples to disturb; not changed.
-    modality
-        Name of the modality.
+        Samples as in :class:`rollingq_core.data.PairedDataset`; not changed.
+    modalities
+        Name or names of those that get noise.
     level
         l, in [0, 1].
+    mechanism
+        What the noise does.
     seed
-        Seed of the draw; the same seed gives the same noise at each level.
+        Seed of the draw, at least 0.
 
     Raises
     ------
     ValueError
-        A level out of range, or no such modality.
+        An option out of range, or no such modality.
     """
-    if require_number("level", level, at_least=0) > 1:
-        raise ValueError(f"level: got {level}, expected a number in [0, 1]")
-    if modality not in dataset.inputs:
-        raise ValueError(f"modality: got {modality!r}, expected one of {list(dataset.inputs)}")
-    clean = dataset.inputs[modality]
-    if level == 0:
-        return dataset
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
-    return dataset.with_inputs(**{modality: (1 - level) * clean + level * noise})
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        modalities: str | Sequence[str],
+        level: float,
+        *,
+        mechanism: Mechanism = "mix",
+        seed: int = 0,
+    ) -> None:
+        require_choice("mechanism", mechanism, get_args(Mechanism))
+        self.dataset, self.mechanism = dataset, mechanism
+        self.level = require_number("level", level, at_least=0, at_most=1)
+        self.seed = int(require_number("seed", seed, at_least=0))
+        names = list(dataset.__getitems__([0])[0])
+        wanted = [modalities] if isinstance(modalities, str) else list(modalities)
+        if not wanted or any(name not in names for name in wanted):
+            raise ValueError(f"modalities: got {modalities!r}, expected some of {names}")
+        self.streams = {name: names.index(name) for name in wanted}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the samples at ``indices`` as one batch."""
+        inputs, labels = self.dataset.__getitems__(indices)
+        if self.level == 0:
+            return inputs, labels
+        noisy = {
+            name: self._disturbed(inputs[name], stream, indices)
+            for name, stream in self.streams.items()
+        }
+        return inputs | noisy, labels
+
+    def _disturbed(self, clean: Tensor, stream: int, indices: Sequence[int]) -> Tensor:
+        noise, chance = _draw(self.seed, stream, indices, clean.shape[1:])
+        if self.mechanism == "add":
+            return clean + self.level * noise
+        if self.mechanism == "mix":
+            return (1 - self.level) * clean + self.level * noise
+        gone = (chance < self.level).view(-1, *[1] * (clean.dim() - 1))
+        return torch.where(gone, noise, clean)
 
 
-def replace_with_noise(dataset: PairedDataset, modality: str, seed: int) -> PairedDataset:
-    """Return the dataset with one modality replaced by N(0, 1) noise altogether."""
-    return mix_noise(dataset, modality, 1.0, seed)
+def _draw(
+    seed: int, stream: int, indices: Sequence[int], shape: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Return N(0, 1) noise and a number in [0, 1) for each sample."""
+    # A generator that counts: each sample has a stretch of its own.
+    bits = np.random.Philox(key=[seed, stream])
+    state, generator = bits.state, np.random.Generator(bits)
+    noise, chance = np.empty((len(indices), *shape), np.float32), np.empty(len(indices))
+    for row, index in enumerate(indices):
+        state["state"]["counter"][:] = (0, int(index), 0, 0)
+        bits.state = state
+        chance[row] = generator.random()
+        generator.standard_normal(out=noise[row], dtype=np.float32)
+    return torch.from_numpy(noise), torch.from_numpy(chance)
 
 
-def accuracy_under_noise(
+class NoiseResponse(NamedTuple):
+    """Means over samples and draws at each noise level: ``accuracy`` [L], ``share`` [L, M]."""
+
+    accuracy: Tensor
+    share: Tensor
+
+
+def under_noise(
     model: MultimodalModel,
-    dataset: PairedDataset,
-    modality: str,
-    levels: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    dataset: Dataset,
+    modalities: str | Sequence[str],
+    levels: Sequence[float] = LEVELS,
+    *,
+    mechanism: Mechanism = "mix",
     draws: int = 3,
     seed: int = 0,
-) -> Tensor:
-    """Accuracy at each noise level, mean over ``draws`` draws of the noise.
+) -> NoiseResponse:
+    """Return accuracy and attention shares at each noise level, from the same passes.
 
     Parameters
     ----------
     model, dataset
         A trained model and the samples to test it on.
-    modality
-        The modality that gets the noise.
-    levels
-        Levels of :func:`mix_noise`.
+    modalities, levels, mechanism
+        As in :class:`NoisyDataset`.
     draws, seed
-        Number of draws, and the first one's seed.
+        Number of draws of the noise, and the first one's seed.
 
-    Returns
-    -------
-    Tensor
-        One accuracy a level, in [0, 1].
+    Raises
+    ------
+    ValueError
+        An option out of range, no such modality, or no draw.
     """
     require_number("draws", draws, at_least=1)
-    rows = []
+    accuracy, share = [], []
     for level in levels:
         seeds = [seed] if level == 0 else range(seed, seed + draws)
-        found = [predict(model, mix_noise(dataset, modality, level, s)).accuracy for s in seeds]
-        rows.append(sum(found) / len(found))
-    return torch.tensor(rows)
+        found = [
+            predict(model, NoisyDataset(dataset, modalities, level, mechanism=mechanism, seed=s))
+            for s in seeds
+        ]
+        accuracy.append(sum(one.accuracy for one in found) / len(found))
+        share.append(torch.stack([one.share.mean(0) for one in found]).mean(0))
+    return NoiseResponse(torch.tensor(accuracy), torch.stack(share))

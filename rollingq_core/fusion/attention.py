@@ -118,9 +118,9 @@ class AttentionFusion(nn.Module):
         A mask is boolean, ``[B, L_m]``, True where a token is padding; None where none is.
         """
         padded = require_tokens(tokens, key_padding_masks, self.dim)
-        if self.cls_self_key:
+        if self.cls_self_key and padded is not None:
             padded = nn.functional.pad(padded, (0, 1))
-        batch = len(padded)
+        batch = len(tokens[0])
         query = self.rotation(self.q_proj(self.cls[0]))[0]
         counts = [z.shape[1] for z in tokens]
         keys = [*tokens, self.cls.expand(batch, 1, -1)] if self.cls_self_key else list(tokens)
@@ -128,12 +128,11 @@ class AttentionFusion(nn.Module):
         row = self._attention_row(query, keys, padded)
         used = dropout(row, self.attention_dropout, self.training)
         # Tokens are pooled first and multiplied by W_V once a sample, head by head.
-        parts = used.split([z.shape[1] for z in keys], dim=-1)
-        pooled = sum(part @ z for part, z in zip(parts, keys, strict=True))
+        parts = zip(used.split([z.shape[1] for z in keys], dim=-1), keys, strict=True)
+        pooled = sum(part @ z for part, z in parts)
         fused = self._project_values(pooled, used.sum(-1, keepdim=True))
         require_result(fused, tokens)
         fused = self.output_dropout(self.out_proj(fused))
-
         attention = row[..., : sum(counts)]
         share = torch.stack([a.sum(-1).mean(1) for a in attention.split(counts, dim=-1)], dim=-1)
         return FusionOutput(
@@ -142,32 +141,36 @@ class AttentionFusion(nn.Module):
             attention=attention,
             share=share,
             query=query.detach().expand(batch, -1),
-            mean_keys=self._mean_keys(tokens, padded.split([z.shape[1] for z in keys], dim=-1)),
+            mean_keys=self._mean_keys(tokens, padded),
         )
 
-    def _attention_row(self, query: Tensor, keys: Sequence[Tensor], padded: Tensor) -> Tensor:
-        if self.mode == "uniform":
-            kept = (~padded).to(query.dtype)
-            return (kept / kept.sum(-1, keepdim=True)).unsqueeze(1).expand(-1, self.num_heads, -1)
+    def _attention_row(self, query: Tensor, keys: Sequence[Tensor], padded: Tensor | None):
         heads = query.view(self.num_heads, -1) / math.sqrt(self.dim // self.num_heads)
         weight, bias = self.k_proj.weight.view(*heads.shape, self.dim), self.k_proj.bias
-        pushed = torch.einsum("he,hed->hd", heads, weight)
+        pushed = (heads.unsqueeze(1) @ weight).squeeze(1)
         # Softmax does not see b_K, but distributed training waits for its (zero) gradient.
         offset = None if bias is None else (heads * bias.view(heads.shape)).sum(-1)
         scores = torch.cat([linear(z, pushed, offset) for z in keys], dim=1)
-        return scores.masked_fill(padded.unsqueeze(-1), -math.inf).softmax(dim=1).mT
+        if self.mode == "uniform":
+            scores = torch.zeros_like(scores)
+        if padded is not None:
+            scores = scores.masked_fill(padded.unsqueeze(-1), -math.inf)
+        return scores.softmax(dim=1).mT
 
     def _project_values(self, pooled: Tensor, mass: Tensor) -> Tensor:
         weight = self.v_proj.weight.view(self.num_heads, -1, self.dim)
-        heads = torch.einsum("bhd,hed->bhe", pooled, weight)
+        heads = (pooled.transpose(0, 1) @ weight.mT).transpose(0, 1)
         if self.v_proj.bias is not None:
             heads = heads + mass * self.v_proj.bias.view(self.num_heads, -1)
         return heads.flatten(1)
 
     @torch.no_grad()
-    def _mean_keys(self, tokens: Sequence[Tensor], padded: Sequence[Tensor]) -> Tensor:
-        means, present = [], []
-        for z, mask in zip(tokens, padded, strict=False):
+    def _mean_keys(self, tokens: Sequence[Tensor], padded: Tensor | None) -> Tensor:
+        if padded is None:
+            return self.k_proj(torch.stack([z.mean(dim=1) for z in tokens], dim=1))
+        means, present, start = [], [], 0
+        for z in tokens:
+            mask, start = padded[:, start : start + z.shape[1]], start + z.shape[1]
             kept = (~mask).to(z.dtype).unsqueeze(1)
             means.append((kept @ z).squeeze(1) / kept.sum(-1).clamp(min=1))
             present.append(kept.sum(-1) > 0)

@@ -1,20 +1,17 @@
 """Vanilla fusion, RollingQ and the controls over many seeds, and what noise does to each."""
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
+from rollingq_core.evaluation import attention_contrast, under_noise
+from rollingq_core.evaluation.noise import LEVELS
+from rollingq_core.reproduce.parts import compute_record
+from rollingq_core.settings import METHODS, SETTINGS, Run
+from rollingq_core.sweep import sweep
 
-from rollingq_core.data import load_dataset
-from rollingq_core.evaluation import accuracy_under_noise, attention_contrast
-from rollingq_core.records import provenance, read_record, write_record
-from rollingq_core.reproduce.settings import METHODS, SETTINGS, Run, run_method
-
-LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Seeds trained as one batch, and kept as one part.
+TOGETHER = 3
 # Settings were chosen on other seeds, 0 to 9; none of these took part.
 REPORTING_SEEDS = tuple(range(100, 112))
 CURVES = ("air", "query_norm", "share", "gradient_norm", "validation_accuracy", "train_loss")
@@ -34,11 +31,12 @@ def summarise(method: str, seed: int, run: Run, modality: str = "audio") -> dict
     """
     contrast = attention_contrast(run.model, run.data.test, modality, seed=seed)
     normal, noisy = contrast.share
-    accuracy = accuracy_under_noise(run.model, run.data.test, modality, LEVELS, seed=seed)
+    response = under_noise(run.model, run.data.test, modality, LEVELS, seed=seed)
     return {
         "method": method,
         "seed": seed,
-        "accuracy": accuracy.tolist(),
+        "accuracy": response.accuracy.tolist(),
+        "shares": response.share[:, contrast.index].tolist(),
         "share_normal": float(normal.mean()),
         "share_noisy": float(noisy.mean()),
         "pearson": contrast.pearson,
@@ -51,18 +49,18 @@ def summarise(method: str, seed: int, run: Run, modality: str = "audio") -> dict
     }
 
 
-def run_seed(data_name: str, setting_name: str, seed: int) -> list[dict[str, Any]]:
-    """Train and test all methods at one seed; the random controls follow RollingQ's events."""
-    torch.set_num_threads(1)
-    data, setting = load_dataset(data_name, seed=seed), SETTINGS[setting_name]
-    events, rows = None, []
-    for method in METHODS:
-        schedule = events if method.startswith("random") else None
-        run = run_method(method, data, setting, seed, schedule=schedule)
-        if method == "rollingq":
-            events = run.events
-        rows.append(summarise(method, seed, run) | {"data_hash": data.data_hash})
-    return rows
+def run_seeds(data_name: str, setting_name: str, seeds: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Train and test all methods at some seeds, and return a row each."""
+    rows = sweep(
+        data_name,
+        SETTINGS[setting_name],
+        seeds,
+        report=summarise,
+        methods=METHODS,
+        together=2 * len(seeds),
+        progress=False,
+    )
+    return sorted(rows, key=lambda r: (seeds.index(r["seed"]), METHODS.index(r["method"])))
 
 
 def reproduce(
@@ -74,9 +72,6 @@ def reproduce(
     jobs: int = 2,
 ) -> dict[str, Any]:
     """Run the comparison and write its record.
-
-    Each finished seed is kept beside ``out`` until the record is complete, so that a run which
-    was cut off goes on where it stopped.
 
     Parameters
     ----------
@@ -96,40 +91,14 @@ def reproduce(
     """
     if setting_name not in SETTINGS:
         raise ValueError(f"setting_name: got {setting_name!r}, expected one of {list(SETTINGS)}")
-    out, started = Path(out), time.monotonic()
-    parts = out.with_suffix(".parts")
-    config = {"data": data_name, "setting": setting_name, **asdict(SETTINGS[setting_name])}
-
-    def one(seed: int) -> list[dict[str, Any]]:
-        try:
-            part = read_record(str(seed), parts)
-        except FileNotFoundError:
-            part = {"config": None}
-        # Compared as JSON has it, where a tuple is a list.
-        if part["config"] != config:
-            begun = time.monotonic()
-            rows = run_seed(data_name, setting_name, seed)
-            part = {"config": config, "rows": rows, "seconds": time.monotonic() - begun}
-            write_record(parts / f"{seed}.json", part)
-        return part
-
-    tasks = Parallel(n_jobs=jobs, return_as="generator")(delayed(one)(seed) for seed in seeds)
-    finished = list(tqdm(tasks, total=len(seeds), desc=f"{data_name}, setting {setting_name}"))
-    record = {
+    head = {
         "recipe": "comparison",
         "command": f"python -m rollingq_core reproduce comparison --data {data_name} "
         f"--setting {setting_name} --seeds {len(seeds)}",
-        "config": config,
+        "config": {"data": data_name, "setting": setting_name, **asdict(SETTINGS[setting_name])},
         "seeds": list(seeds),
         "levels": list(LEVELS),
-        "seconds": sum(part["seconds"] for part in finished),
-        "wall_seconds": time.monotonic() - started,
-        **provenance(),
-        "runs": [row for part in finished for row in part["rows"]],
     }
-    write_record(out, record)
-    for seed in seeds:
-        (parts / f"{seed}.json").unlink()
-    if not any(parts.iterdir()):  # seeds of a longer run that was cut off may be there still
-        parts.rmdir()
-    return record
+    groups = [seeds[start : start + TOGETHER] for start in range(0, len(seeds), TOGETHER)]
+    parts = {"-".join(map(str, group)): (data_name, setting_name, group) for group in groups}
+    return compute_record(out, head, run_seeds, parts, jobs=jobs)

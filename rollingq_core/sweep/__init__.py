@@ -1,4 +1,4 @@
-"""Many runs at once: replicas trained as one batch, in as many processes as wanted."""
+"""Many runs at once, replicas trained as one batch, and the recipes that are made of many runs."""
 
 from rollingq_core.sweep.runs import sweep
 from rollingq_core.sweep.together import Replica, fit_together

@@ -1,6 +1,6 @@
 """A sweep over seeds, rho, beta and methods, as plain rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from threading import Lock
@@ -11,8 +11,7 @@ from tqdm.auto import tqdm
 
 from rollingq_core._checks import require_number
 from rollingq_core.data import load_dataset
-from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.reproduce.settings import METHODS, Run, Setting, one_thread, plan
+from rollingq_core.settings import METHODS, Run, Setting, one_thread, plan
 from rollingq_core.sweep.together import Replica, fit_together
 
 # The methods of one wave train together. Uniform attention is another layer, and the random
@@ -26,12 +25,15 @@ UNTURNED = ("vanilla", "uniform")
 _one_at_a_time = Lock()
 
 
+# What of a setting only RollingQ and its random controls know.
+ROLLING = ("rho", "beta", "max_rotations", "start_epoch", "spacing")
+
+
 class _Point(NamedTuple):
-    """Methods at one seed and one pair of rho and beta (None where they play no part)."""
+    """Methods at one seed and one choice of RollingQ's options, as pairs of name and value."""
 
     seed: int
-    rho: float | None
-    beta: float | None
+    options: tuple[tuple[str, float], ...]
     methods: tuple[str, ...]
 
 
@@ -40,21 +42,21 @@ def sweep(
     setting: Setting,
     seeds: Sequence[int],
     *,
-    rhos: Sequence[float] | None = None,
-    betas: Sequence[float] | None = None,
+    report: Callable[[str, int, Run], dict[str, Any]],
+    over: Mapping[str, Sequence[float]] | None = None,
     methods: Sequence[str] = ("rollingq",),
-    report: Callable[[str, int, Run], dict[str, Any]] = summarise,
-    together: int = 16,
+    together: int = 32,
     n_jobs: int = 1,
     progress: bool = True,
     **data_options: Any,
 ) -> list[dict[str, Any]]:
-    """Train each method at each seed, rho and beta, and return one row a run.
+    """Train each method at each seed and point of a grid, and return one row a run.
 
-    Each run is that of :func:`rollingq_core.reproduce.settings.run_method`, but for rounding: at
+    Each run is that of :func:`rollingq_core.settings.run_method`, but for rounding: at
     one seed all share initial weights and data order, and the random controls follow the events
-    of RollingQ at the same rho and beta. Vanilla and uniform attention know neither, and are
-    trained once a seed.
+    of RollingQ at the same point. Vanilla and uniform attention know nothing of the grid, and are
+    trained once a seed. What two points have in common is trained once, too: as long as they have
+    called for the same rotations, they are the same run.
 
     Parameters
     ----------
@@ -63,12 +65,15 @@ def sweep(
         run's seed.
     setting
         Model and training, for example ``SETTINGS["T"]``.
-    seeds, rhos, betas
-        The grid; the setting's own rho and beta where none are given.
-    methods
-        Some of ``METHODS``.
+    seeds
+        One grid a seed.
     report
         From method, seed and finished run to the numbers to keep.
+    over
+        The grid: values of RollingQ's options by name, for example
+        ``{"rho": [1, 3], "beta": [0.05, 0.1]}``; the setting's own for all others.
+    methods
+        Some of ``METHODS``.
     together
         Grid points trained as one batch.
     n_jobs
@@ -80,14 +85,17 @@ def sweep(
     Returns
     -------
     list of dict
-        What ``report`` returned, with ``method``, ``seed``, ``rho``, ``beta`` (None where they
-        play no part) and ``data_hash``, by seed, then rho, beta and method.
+        What ``report`` returned, with ``method``, ``seed``, ``data_hash`` and the options of the
+        grid (None where they play no part), by seed, then grid point and method.
 
     Raises
     ------
     ValueError
-        No such method, a random control without ``"rollingq"``, or ``together`` below 1.
+        No such method or option, a random control without ``"rollingq"``, or ``together`` below 1.
     """
+    over = dict(over or {})
+    if foreign := [name for name in over if name not in ROLLING]:
+        raise ValueError(f"over: got {foreign}, expected some of {ROLLING}")
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         raise ValueError(f"methods: got {list(methods)}, expected some of {METHODS}")
@@ -96,18 +104,15 @@ def sweep(
     size = int(require_number("together", together, at_least=1))
     still = tuple(method for method in methods if method in UNTURNED)
     turned = tuple(method for method in methods if method not in UNTURNED)
-    rhos, betas = (
-        [setting.rho] if rhos is None else rhos,
-        [setting.beta] if betas is None else betas,
-    )
-    pairs = list(product(rhos, betas))
+    grid = [tuple(zip(over, values, strict=True)) for values in product(*over.values())]
     points = []
     for seed in seeds:
-        points += [_Point(seed, None, None, still)] if still else []
-        points += [_Point(seed, rho, beta, turned) for rho, beta in pairs] if turned else []
+        points += [_Point(seed, (), still)] if still else []
+        points += [_Point(seed, options, turned) for options in grid] if turned else []
     chunks = [points[start : start + size] for start in range(0, len(points), size)]
     tasks = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_run)(chunk, data_name, data_options, setting, report) for chunk in chunks
+        delayed(_run)(chunk, tuple(over), data_name, data_options, setting, report)
+        for chunk in chunks
     )
     rows = []
     with tqdm(total=len(points), disable=not progress, desc=f"{data_name}, grid points") as bar:
@@ -119,6 +124,7 @@ def sweep(
 
 def _run(
     points: Sequence[_Point],
+    names: Sequence[str],
     data_name: str,
     data_options: dict[str, Any],
     setting: Setting,
@@ -133,9 +139,7 @@ def _run(
             keys = [(point, m) for point in points for m in point.methods if m in wave]
             replicas = []
             for point, method in keys:
-                own = setting
-                if point.rho is not None:
-                    own = replace(setting, rho=point.rho, beta=point.beta)
+                own = replace(setting, **dict(point.options))
                 follows = method.startswith("random")
                 schedule = runs[point, "rollingq"].events if follows else None
                 model, config, rolling = plan(method, data[point.seed], own, point.seed, schedule)
@@ -144,15 +148,15 @@ def _run(
             for key, replica, result in zip(keys, replicas, results, strict=True):
                 events = replica.rolling.events if replica.rolling else []
                 runs[key] = Run(replica.model, replica.data, result, events)
-        return [
-            report(method, point.seed, runs[point, method])
-            | {
-                "method": method,
-                "seed": point.seed,
-                "rho": point.rho,
-                "beta": point.beta,
-                "data_hash": data[point.seed].data_hash,
-            }
-            for point in points
-            for method in point.methods
-        ]
+        found: dict[Hashable, dict[str, Any]] = {}
+        rows = []
+        for point in points:
+            for method in point.methods:
+                run = runs[point, method]
+                key = (point.seed, method, *run.events)
+                if key not in found:
+                    found[key] = report(method, point.seed, run)
+                row = found[key] | {"method": method, "seed": point.seed}
+                row |= dict.fromkeys(names) | dict(point.options)
+                rows.append(row | {"data_hash": data[point.seed].data_hash})
+        return rows

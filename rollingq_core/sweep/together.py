@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -44,6 +43,9 @@ class Replica(NamedTuple):
 def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
     """Train replicas in place as one batch: as ``fit`` trains each, but for rounding.
 
+    Replicas that do not differ yet (equal weights, data and order) are trained once. They part
+    after the epoch in which one's query turns as the other's does not.
+
     Parameters
     ----------
     replicas
@@ -58,18 +60,20 @@ def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
     """
     _require_alike(replicas)
     model, data, config, _ = replicas[0]
-    stack = _Stack([replica.model for replica in replicas])
+    stack = _Stack(replicas)
     rollings = [r.rolling or RollingQ(r.model.fusion, 1.0, 0.0, 0) for r in replicas]
-    runs = [RunState({}, {"model": r.model}, config.selection) for r in replicas]
+    runs = [
+        RunState({}, {"model": stack.member(i)}, config.selection) for i in range(len(rollings))
+    ]
     optimizer = sgd(stack.parameters.values(), config)
     scheduler = cosine_schedule(optimizer, config, len(data.train))
     for epoch in range(config.pretrain_epochs + config.epochs):
         fusing = epoch >= config.pretrain_epochs
         lr = scheduler.get_last_lr()[0]
         meters, observed, last = Meters(model.modalities), {}, {}
-        # Replicas that share dataset and seed read one loader.
-        places = [(id(r.data), r.config.seed) for r in replicas]
-        sources = dict(zip(places, replicas, strict=True)).items()
+        # Rows that share dataset and seed read one loader.
+        places = [(id(r.data), r.config.seed) for r in stack.leaders]
+        sources = dict(zip(places, stack.leaders, strict=True)).items()
         loaders = {place: shuffled(r.data.train, r.config, epoch) for place, r in sources}
         for inputs, labels in _side_by_side(loaders, places, stack.device):
             loss, fusion = stack(inputs, labels, fuse=fusing)
@@ -84,42 +88,73 @@ def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
                 last = vmap(_observation)(fusion.query, fusion.mean_keys)
                 observed = {name: observed.get(name, 0) + value for name, value in last.items()}
         records = []
-        for index, rolling in enumerate(rollings):
+        for row, rolling in zip(stack.rows, rollings, strict=True):
             own = copy.copy(meters)
-            own.sums = _row(meters.sums, index)
+            own.sums = _row(meters.sums, row)
             record = {"epoch": epoch, "stage": "fusion" if fusing else "pretraining", "lr": lr}
             records.append(record | own.compute(epoch))
             if fusing:
                 seen = last if rolling.estimate == "last_batch" else observed
-                rolling.running.sums = _row(seen, index)
+                rolling.running.sums = _row(seen, row)
                 records[-1] |= close_observation(rolling, model.modalities)
-        judged = _validate(stack, replicas) if fusing else {}  # with the query as turned just now
-        for index, (run, record) in enumerate(zip(runs, records, strict=True)):
-            run.close_epoch(record | {name: float(x[index]) for name, x in judged.items()})
-    stack.release()
+        stack.part(optimizer)
+        judged = _validate(stack) if fusing else {}  # with the query as turned just now
+        for row, run, record in zip(stack.rows, runs, records, strict=True):
+            run.close_epoch(record | {name: float(x[row]) for name, x in judged.items()})
     for replica, run in zip(replicas, runs, strict=True):
         replica.model.load_state_dict(run.best["model"])
     return [TrainingResult(run.history, run.best["epoch"]) for run in runs]
 
 
 class _Stack:
-    """R models as one: their tensors are stacked, and become views of the stack."""
+    """Many models as one: their tensors are stacked, a row for all replicas that are equal."""
 
-    def __init__(self, models: Sequence[MultimodalModel]) -> None:
+    def __init__(self, replicas: Sequence[Replica]) -> None:
         # No dropout is left, so that evaluation mode changes nothing.
-        self.template = copy.deepcopy(models[0]).eval()
-        self.members = [dict(chain(m.named_parameters(), m.named_buffers())) for m in models]
-        self.state = {
-            name: torch.stack([member[name].detach() for member in self.members])
-            for name in self.members[0]
-        }
-        for index, member in enumerate(self.members):
-            for name, tensor in member.items():
-                tensor.data = self.state[name][index]
+        self.template = copy.deepcopy(replicas[0].model).eval()
+        self.replicas = replicas
+        places = [(id(r.data), r.config.seed) for r in replicas]
+        self._group(
+            [
+                (place, _bits(r.model.state_dict()))
+                for place, r in zip(places, replicas, strict=True)
+            ]
+        )
+        states = [leader.model.state_dict() for leader in self.leaders]
+        self.state = {name: torch.stack([s[name] for s in states]) for name in states[0]}
         self.parameters = {name: self.state[name] for name, _ in self.template.named_parameters()}
         for stacked in self.parameters.values():
             stacked.requires_grad_()
         self.device = next(iter(self.state.values())).device
+
+    def _group(self, keys: Sequence[Hashable]) -> None:
+        found = {key: index for index, key in reversed([*enumerate(keys)])}
+        firsts = sorted(found.values())
+        self.rows = [firsts.index(found[key]) for key in keys]
+        self.leaders = [self.replicas[first] for first in firsts]
+
+    @torch.no_grad()
+    def part(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give a row of its own to each replica whose buffers are no longer those of its row."""
+        buffers = [dict(r.model.named_buffers()) for r in self.replicas]
+        rows, count = self.rows, len(self.leaders)
+        self._group([(row, _bits(own)) for row, own in zip(rows, buffers, strict=True)])
+        if len(self.leaders) > count:
+            firsts = [self.rows.index(row) for row in range(len(self.leaders))]
+            index = torch.tensor([rows[first] for first in firsts], device=self.device)
+            for name, old in self.parameters.items():
+                new = self.state[name] = old.detach()[index].requires_grad_()
+                kept = optimizer.state.pop(old, {})
+                optimizer.state[new] = {k: None if v is None else v[index] for k, v in kept.items()}
+            self.parameters = {name: self.state[name] for name in self.parameters}
+            optimizer.param_groups[0]["params"] = list(self.parameters.values())
+        for name in buffers[0]:
+            own = [dict(leader.model.named_buffers())[name] for leader in self.leaders]
+            self.state[name] = torch.stack(own)
+
+    def member(self, index: int) -> "_Member":
+        """Return replica ``index`` as it stands in the stack."""
+        return _Member(self, index)
 
     def __call__(
         self, inputs: dict[str, Tensor], labels: Tensor, *, fuse: bool
@@ -148,10 +183,17 @@ class _Stack:
         ]
         return torch.stack([torch.stack(norms).norm(dim=0) for norms in found], dim=1)
 
-    def release(self) -> None:
-        """Give each model tensors of its own again."""
-        for tensor in chain.from_iterable(member.values() for member in self.members):
-            tensor.data = tensor.data.clone()
+
+class _Member(NamedTuple):
+    stack: _Stack
+    index: int
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return _row(self.stack.state, self.stack.rows[self.index])
+
+
+def _bits(state: dict[str, Tensor]) -> bytes:
+    return b"".join(t.detach().cpu().numpy().tobytes() for t in state.values())
 
 
 def _observation(query: Tensor, mean_keys: Tensor) -> dict[str, Tensor]:
@@ -161,7 +203,7 @@ def _observation(query: Tensor, mean_keys: Tensor) -> dict[str, Tensor]:
 
 
 def _row(stacked: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-    return {name: value[index] for name, value in stacked.items()}
+    return {name: value[index].detach() for name, value in stacked.items()}
 
 
 def _side_by_side(
@@ -186,9 +228,9 @@ def _side_by_side(
 
 
 @torch.no_grad()
-def _validate(stack: _Stack, replicas: Sequence[Replica]) -> dict[str, Tensor]:
-    places, columns = [id(r.data) for r in replicas], []
-    sources = dict(zip(places, replicas, strict=True)).items()
+def _validate(stack: _Stack) -> dict[str, Tensor]:
+    places, columns = [id(r.data) for r in stack.leaders], []
+    sources = dict(zip(places, stack.leaders, strict=True)).items()
     loaders = {place: batches(r.data.validation, 256) for place, r in sources}
     for inputs, labels in _side_by_side(loaders, places, stack.device):
         columns.append((stack(inputs, labels, fuse=True)[1].logits, labels))
