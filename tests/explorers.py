@@ -5,7 +5,7 @@ import random
 import re
 from html.parser import HTMLParser
 
-from rollingq_core.reproduce.settings import METHODS
+from rollingq_core.settings import METHODS
 
 LEVELS = [0, 0.25, 0.5, 0.75, 1.0]
 

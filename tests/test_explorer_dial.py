@@ -8,7 +8,7 @@ import pytest
 
 from rollingq_core.explorer import NoiseDial
 from rollingq_core.plots import mean_interval, of_method
-from rollingq_core.reproduce.settings import METHODS
+from rollingq_core.settings import METHODS
 from tests.browser import Visit
 from tests.explorers import (
     LEVELS,

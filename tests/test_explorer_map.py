@@ -11,7 +11,7 @@ import torch
 from rollingq_core.explorer import TrainingMap
 from rollingq_core.plots import mean_interval
 from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.reproduce.settings import SETTINGS, run_method
+from rollingq_core.settings import SETTINGS, run_method
 from tests.browser import Visit
 from tests.explorers import (
     LEVELS,

@@ -10,7 +10,7 @@ import torch
 from rollingq_core.data import DataSplits, load_dataset
 from rollingq_core.explorer._page import Slider, watch, written
 from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.reproduce.settings import Setting, run_method
+from rollingq_core.settings import Setting, run_method
 
 SEED = 0
 

@@ -91,7 +91,7 @@ class Panels:
         return (
             f'<svg role="img" aria-label="{label}" viewBox="0 0 400 326" font-size="12" '
             'fill="currentColor" text-anchor="middle" '
-            f'style="display:block;width:100%;height:auto">{_legend(bool(runs))}{panels}'
+            f'style="display:block;width:100%;max-width:34rem;height:auto">{_legend(bool(runs))}{panels}'
             '<text x="110" y="324">epoch</text><text x="316" y="324">epoch</text></svg>'
         )
 

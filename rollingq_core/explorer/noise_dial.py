@@ -224,7 +224,7 @@ class NoiseDial(Explorer):
         return (
             f'<svg role="img" aria-label="{label}" viewBox="0 0 400 {bottom + 4}" '
             'font-size="12" fill="currentColor" text-anchor="middle" '
-            'style="display:block;width:100%;height:auto">'
+            'style="display:block;width:100%;max-width:34rem;height:auto">'
             '<text x="4" y="12" text-anchor="start">test accuracy, %</text>'
             f'<g transform="translate({LEFT} {TOP})">'
             f"{frame(levels, self._heights.ticks(), WIDTH, HEIGHT)}"

@@ -12,7 +12,7 @@ from rollingq_core.explorer._grid import Grid
 from rollingq_core.explorer._live import LiveTraining
 from rollingq_core.explorer._page import Explorer, Slider, readout, table
 from rollingq_core.explorer._panels import Panels
-from rollingq_core.reproduce.settings import SETTINGS, Setting
+from rollingq_core.settings import SETTINGS, Setting
 
 
 class TrainingMap(Explorer):
