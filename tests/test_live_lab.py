@@ -175,6 +175,10 @@ def test_noise_dial_steps_through_the_levels(page):
         assert Shown(area.inner_html()).paths == expected.paths
 
 
+def ended(rho, beta):
+    return re.compile(rf"^Your run at ρ = {rho:g}, β = {beta:g}, seed 0: \d rotations?\. Test")
+
+
 def test_training_map_trains_in_the_page(page):
     area = explorer(page, "Four panels")
     own = area.locator(
@@ -189,8 +193,7 @@ def test_training_map_trains_in_the_page(page):
 
     text(area, "live").evaluate(WATCH)
     area.get_by_role("button", name="Train").click()
-    mine = re.compile(rf"^Your run at ρ = 3, β = {value:g}, seed 0: \d rotations\. Test accuracy")
-    expect(text(area, "live")).to_have_text(mine, timeout=PATIENCE)
+    expect(text(area, "live")).to_have_text(ended(3, value), timeout=PATIENCE)
     heard = page.evaluate("window.heard")
     epochs = [int(n) for said, _ in heard for n in re.findall(r"epoch (\d+) of 13", said)]
     assert epochs == sorted(epochs)
@@ -204,9 +207,9 @@ def test_training_map_trains_in_the_page(page):
     assert curve.count("L") == 11
 
     # Another run: the first one stays, lightly.
-    press(beta, "PageUp")
+    value = press(beta, "PageUp")
     area.get_by_role("button", name="Train").click()
-    expect(text(area, "live")).to_have_text(re.compile("^Your run"), timeout=PATIENCE)
+    expect(text(area, "live")).to_have_text(ended(3, value), timeout=PATIENCE)
     expect(own).to_have_count(5)
     assert own.nth(1).get_attribute("d") != curve
     assert area.locator(f"path[d='{curve}'][stroke-opacity='0.35']").count() == 1

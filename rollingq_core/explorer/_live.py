@@ -97,8 +97,9 @@ class LiveTraining:
         before, after, pearson = (
             written(row[name], 2) for name in ("share_normal", "share_noisy", "pearson")
         )
+        count = len(run.events)
         return (
-            f"Your run at {here}: {len(run.events)} rotations. Test accuracy {clean} %, where "
-            f"audio is noise {noisy} %. With that noise audio’s share of attention goes from "
+            f"Your run at {here}: {count} rotation{'s' * (count != 1)}. Test accuracy {clean} %, "
+            f"where audio is noise {noisy} %. With that noise audio’s share of attention goes from "
             f"{before} to {after}; its correlation with the noise is {pearson}."
         )

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from rollingq_core.explorer._chart import FAINT, Scale, frame, line, round_step
 from rollingq_core.explorer._grid import CURVES, Grid, Point
 from rollingq_core.plots.style import METHODS
@@ -26,12 +24,9 @@ class Panels:
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        everything = [*self.grid.points, self.grid.vanilla]
         self.scales = {
-            name: Scale.around(
-                (edge for point in everything for edge in _edges(*point.curves[name])), HEIGHT
-            )
-            for name in CURVES
+            name: Scale.around((v for run in grid.runs for v in curve(run)), HEIGHT)
+            for name, (_, _, curve) in CURVES.items()
         }
 
     def x(self, epochs: int) -> list[float]:
@@ -39,14 +34,14 @@ class Panels:
         return [WIDTH * epoch / max(1, self.grid.epochs - 1) for epoch in range(epochs)]
 
     def heights(self, point: Point) -> dict[str, list[list[int]]]:
-        """Return each curve's mean, from the top of its panel, and sd, in tenths."""
-        heights = {}
-        for name, (means, deviations) in point.curves.items():
-            scale = self.scales[name]
-            unit = 10 * HEIGHT / (scale.high - scale.low)
-            tops = [round(10 * (HEIGHT - scale.at(mean))) for mean in means]
-            heights[name] = [tops, [round(unit * sd) for sd in deviations]]
-        return heights
+        """Return each curve's mean, and mean plus and minus sd, from its panel's top in tenths."""
+        return {
+            name: [
+                [round(10 * (HEIGHT - self.scales[name].at(value))) for value in values]
+                for values in (means, means + deviations, means - deviations)
+            ]
+            for name, (means, deviations) in point.curves.items()
+        }
 
     def marks(self, rotations: Sequence[float]) -> str:
         """Return the path of the ticks, one for each epoch after which some seeds turned."""
@@ -68,12 +63,9 @@ class Panels:
         step = max(1, int(round_step(self.grid.epochs, 3)))
         x_ticks = [(x[e - 1], str(e)) for e in range(step, self.grid.epochs + 1, step)]
         for (name, (title, _, curve)), (left, top) in zip(CURVES.items(), PLACES, strict=True):
-            means, deviations = heights[name]
-            upper, lower = (
-                [(a, (m + s * d) / 10) for a, m, d in zip(x, means, deviations, strict=True)]
-                for s in (-1, 1)
+            middle, upper, lower = (
+                [(a, y / 10) for a, y in zip(x, ys, strict=True)] for ys in heights[name]
             )
-            middle = line((a, m / 10) for a, m in zip(x, means, strict=True))
             vanilla = self._trace(name, self.grid.vanilla.curves[name][0])
             own = "".join(
                 f'<path d="{self._trace(name, curve(run) if run else [])}" {style}/>'
@@ -85,7 +77,7 @@ class Panels:
                 f"{frame(x_ticks, self.scales[name].ticks(), WIDTH, HEIGHT)}"
                 f'<path data-path="band-{name}" d="{line(upper + lower[::-1])}Z" {BAND}/>'
                 f'<path d="{vanilla}" {VANILLA}/>'
-                f'<path data-path="mean-{name}" d="{middle}" {MEAN}/>'
+                f'<path data-path="mean-{name}" d="{line(middle)}" {MEAN}/>'
                 f'<path data-path="rotations" d="{marks}" {MARK}/>{own}</g>'
             )
         return (
@@ -94,10 +86,6 @@ class Panels:
             f'style="display:block;width:100%;max-width:34rem;height:auto">{_legend(bool(runs))}{panels}'
             '<text x="110" y="324">epoch</text><text x="316" y="324">epoch</text></svg>'
         )
-
-
-def _edges(means: np.ndarray, deviations: np.ndarray) -> Iterable[float]:
-    return (*(means - deviations), *(means + deviations))
 
 
 def _legend(own: bool) -> str:
