@@ -80,7 +80,7 @@ def test_the_verdict_follows_the_interval():
     assert dial([0.02, -0.02, 0.01]).endswith("the interval holds 0, so no difference is shown.")
 
 
-def test_curves_go_through_the_means(dial, records):
+def test_curves_go_through_the_means_and_bars_are_intervals(dial, records):
     shown = Shown(dial._picture({"record": 1, "level": 0}))
     record = list(records.values())[1]
     ticks = re.findall(
@@ -89,10 +89,15 @@ def test_curves_go_through_the_means(dial, records):
     (y0, v0), *_, (y1, v1) = [(float(y) - 4, float(v)) for y, v in ticks]
     for method in METHODS:
         (path,) = shown.paths[f"line-{method}"]
-        heights = np.array(re.findall(r" ([\d.]+)", path), dtype=float)
+        (bars,) = shown.paths[f"bars-{method}"]
+        ends = re.findall(r" ([\d.]+)V([\d.]+)", bars)
+        middles = re.findall(r" ([\d.]+)", path)
+        heights = np.vstack([middles, np.transpose(ends)]).astype(float)
         found = v0 + (v1 - v0) / (y1 - y0) * (heights - y0)
-        means = [100 * values(record, method, "accuracy", k).mean() for k in range(5)]
-        assert found == pytest.approx(means, abs=0.06 * (v1 - v0) / (y0 - y1))
+        levels = [mean_interval(100 * values(record, method, "accuracy", k)) for k in range(5)]
+        expected = [[mean + side * half for mean, half in levels] for side in (0, -1, 1)]
+        near = 0.06 * (v1 - v0) / (y0 - y1)
+        assert found == pytest.approx(np.array(expected), abs=near)
 
 
 def test_faces_of_a_cell(dial, records):
