@@ -16,7 +16,7 @@ from rollingq_core.settings import SETTINGS, Setting
 
 
 class TrainingMap(Explorer):
-    """AIR, attention, |q| and accuracy over the epochs of real runs, with sliders for rho and beta.
+    """AIR, attention, query length and accuracy over the epochs of real runs, by rho and beta.
 
     On a page the sliders step through the record's grid. In a running notebook they take any value,
     and a button trains a model at just this rho and beta, which is drawn over the nearest point of
