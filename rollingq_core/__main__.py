@@ -7,12 +7,8 @@ from rollingq_core.data import DATASETS
 from rollingq_core.reproduce import comparison, grid, regimes
 from rollingq_core.settings import SETTINGS
 
-# The modules that compute records, and the seeds that the book's own have.
-RECIPES = {
-    "comparison": (comparison, comparison.REPORTING_SEEDS),
-    "grid": (grid, grid.TUNING_SEEDS),
-    "regimes": (regimes, comparison.REPORTING_SEEDS),
-}
+# Recipes of setting T alone, with the seeds that the book's own records have.
+MAPS = {"grid": (grid, grid.TUNING_SEEDS), "regimes": (regimes, comparison.REPORTING_SEEDS)}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -24,26 +20,44 @@ def main(arguments: list[str] | None = None) -> None:
         help="compute a result record anew",
         epilog="example: python -m rollingq_core reproduce comparison --data digits --seeds 12",
     )
-    reproduce.add_argument("recipe", choices=RECIPES)
-    reproduce.add_argument("--data", choices=DATASETS, default="digits", help="of a comparison")
-    reproduce.add_argument("--setting", choices=[*SETTINGS], default="P", help="of a comparison")
+    reproduce.add_argument(
+        "recipes",
+        nargs="+",
+        choices=[*comparison.REPORTS, *MAPS],
+        metavar="recipe",
+        help=f"{', '.join(comparison.REPORTS)} (several are computed from the same models), "
+        f"or one of {', '.join(MAPS)}",
+    )
+    reproduce.add_argument(
+        "--data",
+        choices=[*DATASETS, *comparison.VARIANTS],
+        default="digits",
+        help="not of the maps",
+    )
+    reproduce.add_argument("--setting", choices=[*SETTINGS], default="P", help="not of the maps")
     reproduce.add_argument("--seeds", type=int, help="how many; those of the book by default")
     reproduce.add_argument("--jobs", type=int, default=2, help="processes to use")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder to write to")
     options = parser.parse_args(arguments)
-    recipe, seeds = RECIPES[options.recipe]
+    recipes = tuple(dict.fromkeys(options.recipes))
+    maps = [name for name in recipes if name in MAPS]
+    if maps and len(recipes) > 1:
+        parser.error(f"recipe: got {' '.join(recipes)}, expected {maps[0]} alone")
+    recipe, seeds = MAPS[maps[0]] if maps else (comparison, comparison.REPORTING_SEEDS)
     count = len(seeds) if options.seeds is None else options.seeds
     for name, value in (("seeds", count), ("jobs", options.jobs)):
         if value < 1:
             parser.error(f"--{name}: got {value}, expected at least 1")
     chosen = tuple(range(seeds[0], seeds[0] + count))
-    if options.recipe == "comparison":
-        path = options.out / f"comparison-{options.data}-{options.setting}.json"
-        recipe.reproduce(options.data, options.setting, chosen, out=path, jobs=options.jobs)
-    else:
-        path = options.out / f"{options.recipe}-synthetic-T.json"
+    if maps:
+        path = options.out / f"{maps[0]}-synthetic-T.json"
         recipe.reproduce(chosen, out=path, jobs=options.jobs)
-    print(path)
+        print(path)
+        return
+    data, setting = options.data, options.setting
+    recipe.reproduce(recipes, data, setting, chosen, out=options.out, jobs=options.jobs)
+    for name in recipes:
+        print(options.out / f"{name}-{data}-{setting}.json")
 
 
 if __name__ == "__main__":

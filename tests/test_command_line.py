@@ -9,14 +9,16 @@ from rollingq_core.__main__ import main
 from rollingq_core.reproduce import comparison, grid, regimes
 
 
-def test_command_line_writes_the_record(monkeypatch, tmp_path, capsys):
+def test_command_line_writes_the_records(monkeypatch, tmp_path, capsys):
     asked = []
     monkeypatch.setattr(comparison, "reproduce", lambda *a, **k: asked.append((a, k)))
-    main(["reproduce", "comparison", "--data", "synthetic", "--setting", "T", "--seeds", "3",
-          "--jobs", "1", "--out", str(tmp_path)])  # fmt: skip
-    path = tmp_path / "comparison-synthetic-T.json"
-    assert asked == [(("synthetic", "T", (100, 101, 102)), {"out": path, "jobs": 1})]
-    assert capsys.readouterr().out == f"{path}\n"
+    main(["reproduce", "comparison", "table2", "--data", "synthetic", "--setting", "T",
+          "--seeds", "3", "--jobs", "1", "--out", str(tmp_path)])  # fmt: skip
+    recipes = ("comparison", "table2")
+    expected = ((recipes, "synthetic", "T", (100, 101, 102)), {"out": tmp_path, "jobs": 1})
+    assert asked == [expected]
+    paths = [tmp_path / f"{recipe}-synthetic-T.json" for recipe in recipes]
+    assert capsys.readouterr().out == "".join(f"{path}\n" for path in paths)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,8 @@ def test_recipes_of_setting_t_write_their_record(arguments, seeds, monkeypatch, 
         ([], "the following arguments are required: command"),
         (["train"], "invalid choice: 'train'"),
         (["reproduce"], "the following arguments are required: recipe"),
+        (["reproduce", "table9"], "argument recipe: invalid choice: 'table9'"),
+        (["reproduce", "grid", "table2"], "recipe: got grid table2, expected grid alone"),
         (["reproduce", "comparison", "--data", "movies"], "argument --data: invalid choice"),
         (["reproduce", "comparison", "--setting", "X"], "argument --setting: invalid choice"),
         (["reproduce", "comparison", "--seeds", "many"], "argument --seeds: invalid int value"),

@@ -10,8 +10,13 @@ from scipy.stats import pearsonr
 from rollingq_core.data import PairedDataset
 from rollingq_core.evaluation import (
     AttentionContrast,
+    ConflictDataset,
     NoisyDataset,
     attention_contrast,
+    calibration,
+    conflict,
+    robustness_areas,
+    sensitivity,
     under_noise,
 )
 from rollingq_core.evaluation import noise as noise_module
@@ -140,7 +145,8 @@ def test_what_is_wrong_is_named(data, arguments, message):
 
 
 def test_accuracy_falls_as_noise_rises(trained, data):
-    found, share = under_noise(trained, data.test, "audio", draws=2)
+    found, share, ece, _ = under_noise(trained, data.test, "audio", draws=2)
+    assert ece[-1] > ece[0] + 0.05
     clean = predict(trained, data.test)
     assert found.shape == (5,)
     assert float(found[0]) == pytest.approx(clean.accuracy)
@@ -159,6 +165,11 @@ def test_accuracy_and_share_are_means_over_draws(trained, data):
     assert found.share[0].tolist() == pytest.approx(
         np.mean([one.share.mean(0).tolist() for one in each], axis=0).tolist()
     )
+    errors = [calibration(one.logits, one.labels).ece for one in each]
+    assert float(found.ece[0]) == pytest.approx(np.mean(errors))
+    # The bins of three draws together are those of all their answers.
+    pooled = calibration(torch.cat([o.logits for o in each]), torch.cat([o.labels for o in each]))
+    torch.testing.assert_close(found.reliability[0], pooled.reliability)
 
 
 def test_no_draws_are_refused(trained, data):
@@ -221,3 +232,118 @@ def test_uniform_attention_notices_nothing():
     for share in contrast.share:
         torch.testing.assert_close(share, torch.full((60,), 4 / 7))
     assert contrast.pearson == 0
+
+
+def shares(normal, noisy):
+    def predictions(values):
+        share = torch.tensor([[value, 1 - value] for value in values])
+        return Predictions(*[torch.zeros(len(values))] * 2, share, *[torch.zeros(1)] * 3, {})
+
+    return AttentionContrast("audio", 0, predictions(normal), predictions(noisy))
+
+
+def test_sensitivity_of_the_toy_example():
+    found = sensitivity(shares([0.8, 0.7, 0.9], [0.5, 0.75, 0.4]))
+    assert found.pearson == pytest.approx(0.724207, abs=1e-5)
+    assert found.p_value == pytest.approx(0.103604, abs=1e-5)
+    assert found.auroc == pytest.approx(8 / 9)
+    assert found.low <= found.pearson <= found.high <= 1
+
+
+def test_sensitivitys_interval_holds_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    held = 0
+    for seed in range(60):
+        kind = generator.normal(size=(40, 1))  # a sample and its twin are alike
+        normal, noisy = (kind + generator.normal(size=(40, 2)) + [0, -1]).T
+        found = sensitivity(shares(normal.tolist(), noisy.tolist()), resamples=199, seed=seed)
+        truth = 0.5 / (2 + 0.25) ** 0.5
+        held += found.low <= truth <= found.high
+    assert 51 <= held <= 60
+
+
+def test_attention_that_cannot_move_detects_nothing():
+    found = sensitivity(shares([0.5, 0.5], [0.5, 0.5]))
+    assert found == (0.0, 1.0, 0.0, 0.0, 0.5)
+    with pytest.raises(ValueError, match="resamples: got 0"):
+        sensitivity(shares([0.1, 0.2], [0.3, 0.4]), resamples=0)
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=30), st.integers(0, 9))
+def test_conflicting_pairs_are_of_other_classes(labels, seed):
+    labels = torch.tensor(labels)
+    inputs = {"audio": torch.arange(len(labels))[:, None], "visual": labels[:, None]}
+    dataset = PairedDataset(inputs, labels)
+    if len(set(labels.tolist())) == 1:
+        with pytest.raises(ValueError, match="expected two or more classes"):
+            ConflictDataset(dataset, "audio", seed)
+        return
+    swapped = ConflictDataset(dataset, "audio", seed)
+    assert (swapped.swapped_labels != labels).all()
+    found, kept = swapped.__getitems__(range(len(labels)))
+    assert torch.equal(found["audio"][:, 0].long(), swapped.partners)
+    assert torch.equal(found["visual"], dataset.inputs["visual"])
+    assert torch.equal(kept, labels)
+    assert torch.equal(labels[swapped.partners], swapped.swapped_labels)
+
+
+def test_each_sample_of_another_class_can_be_the_partner():
+    dataset = PairedDataset({"audio": torch.zeros(6, 1)}, torch.tensor([2, 0, 1, 0, 2, 1]))
+    met = {i: set() for i in range(6)}
+    for seed in range(200):
+        for i, partner in enumerate(ConflictDataset(dataset, "audio", seed).partners.tolist()):
+            met[i].add(partner)
+    labels = dataset.labels.tolist()
+    assert met == {i: {j for j in range(6) if labels[j] != labels[i]} for i in range(6)}
+
+
+def test_conflict_is_told_by_answers_and_attention(trained, data):
+    found = conflict(trained, data.test)
+    # The sound's signal is three times as strong.
+    assert found.follows["audio"] > 0.6 > 0.3 > found.follows["visual"]
+    assert sum(found.follows.values()) + found.neither == pytest.approx(1)
+    swapped = ConflictDataset(data.test, "audio")
+    answers = predict(trained, swapped).logits.argmax(1)
+    assert found.follows["audio"] == pytest.approx(
+        float((answers == swapped.swapped_labels).float().mean())
+    )
+    assert found.auroc > 0.5
+    assert found.share[0] > found.share[1]
+    with pytest.raises(ValueError, match="modality: got 'text', expected one of"):
+        conflict(trained, data.test, "text")
+
+
+def test_calibration_by_hand():
+    # Confidences .9, .9, .6, of which the second is wrong.
+    probabilities = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4]])
+    found = calibration(probabilities.log(), torch.tensor([0, 0, 0]), bins=2)
+    assert found.ece == pytest.approx(abs(2 / 3 - 0.8))
+    assert found.reliability[0].tolist() == [0, 0, 0]
+    assert found.reliability[1].tolist() == pytest.approx([1, 0.8, 2 / 3])
+
+
+@given(st.integers(1, 20), st.integers(0, 100))
+def test_calibration_error_is_the_gap_of_its_bins(bins, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(50, 4, generator=generator)
+    labels = torch.randint(4, (50,), generator=generator)
+    ece, reliability = calibration(logits, labels, bins)
+    part, confidence, right = reliability.T
+    assert float(part.sum()) == pytest.approx(1)
+    assert ece == pytest.approx(float((part * (confidence - right).abs()).sum()), abs=1e-6)
+
+
+def test_calibration_names_what_is_wrong():
+    with pytest.raises(ValueError, match="bins: got 0"):
+        calibration(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), bins=0)
+    with pytest.raises(ValueError, match=r"labels: got shape \[3\] with logits \[2, 3\]"):
+        calibration(torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64))
+
+
+def test_areas_under_accuracy():
+    areas = robustness_areas([0, 0.5, 1], [0.9, 0.7, 0.3], [0.8, 0.5, 0.2])
+    assert areas["relative"] == pytest.approx(0.25 * (0.9 + 2 * 0.7 + 0.3))
+    # The baseline, lifted by .1 to start at .9, is at .6 and .3.
+    assert areas["effective"] == pytest.approx(0.25 * (0 + 2 * 0.1 + 0))
+    with pytest.raises(ValueError, match="expected two or more rising levels"):
+        robustness_areas([0, 0], [1, 1], [1, 1])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rollingq_core import settings, training
+from rollingq_core.evaluation import attention_contrast, conflict, under_noise
 from rollingq_core.model import predict
 from rollingq_core.records import read_record, results_folder, rounded
 from rollingq_core.reproduce import comparison
@@ -106,7 +107,10 @@ def test_unknown_names_are_listed(data, tmp_path):
     with pytest.raises(ValueError, match=r"method: got 'best', expected one of .*'rollingq'"):
         run_method("best", data, SETTING, 0)
     with pytest.raises(ValueError, match="setting_name: got 'X', expected one of"):
-        comparison.reproduce("synthetic", "X", (100,), out=tmp_path / "r.json")
+        comparison.reproduce(setting_name="X", out=tmp_path)
+    for wrong in (("comparison", "table9"), ()):
+        with pytest.raises(ValueError, match=r"recipes: got .*, expected some of \['comparison'"):
+            comparison.reproduce(wrong, out=tmp_path)
 
 
 @pytest.fixture
@@ -119,14 +123,18 @@ def tiny(monkeypatch):
     return short
 
 
+NAME = "comparison-synthetic-T"
+
+
 def reproduce(folder, seeds=(100, 101)):
-    return comparison.reproduce("synthetic", "T", seeds, out=folder / "record.json", jobs=1)
+    records = comparison.reproduce(("comparison",), "synthetic", "T", seeds, out=folder, jobs=1)
+    return records["comparison"]
 
 
 def test_comparison_writes_what_it_returns(tiny, tmp_path):
     record = reproduce(tmp_path)
     # Read back, numbers are cut to six digits and JSON knows lists only.
-    assert read_record("record", tmp_path) == rounded(record)
+    assert read_record(NAME, tmp_path) == rounded(record)
     assert [(run["seed"], run["method"]) for run in record["runs"]] == [
         (seed, method) for seed in (100, 101) for method in METHODS
     ]
@@ -135,7 +143,7 @@ def test_comparison_writes_what_it_returns(tiny, tmp_path):
     assert {"date", "commit", "versions", "hardware", "seconds", "wall_seconds"} <= set(record)
     hashes = {run["seed"]: run["data_hash"] for run in record["runs"]}
     assert hashes == {seed: small_data(seed).data_hash for seed in (100, 101)}
-    assert list(tmp_path.iterdir()) == [tmp_path / "record.json"]
+    assert list(tmp_path.iterdir()) == [tmp_path / f"{NAME}.json"]
 
 
 def test_a_runs_numbers_are_those_of_its_model(tiny, tmp_path):
@@ -162,27 +170,92 @@ def test_comparison_goes_on_after_a_crash(tiny, tmp_path, monkeypatch):
     whole = reproduce(tmp_path / "whole")
     done, original = [], comparison.run_seeds
 
-    def crashing(data_name, setting_name, seeds):
+    def crashing(recipes, data_name, setting_name, seeds):
         if seeds == (101,) and not crashed:
             crashed.append(seeds)
             raise KeyboardInterrupt
         done.extend(seeds)
-        return original(data_name, setting_name, seeds)
+        return original(recipes, data_name, setting_name, seeds)
 
     crashed = []
     monkeypatch.setattr(comparison, "run_seeds", crashing)
     with pytest.raises(KeyboardInterrupt):
         reproduce(tmp_path)
-    assert not (tmp_path / "record.json").exists()
-    assert [p.name for p in (tmp_path / "record.parts").iterdir()] == ["100.json"]
+    assert not (tmp_path / f"{NAME}.json").exists()
+    assert [p.name for p in (tmp_path / f"{NAME}.parts").iterdir()] == ["100.json"]
     resumed = reproduce(tmp_path)
     assert done == [100, 101]
     assert rounded(resumed["runs"]) == rounded(whole["runs"])
-    assert not (tmp_path / "record.parts").exists()
+    assert not (tmp_path / f"{NAME}.parts").exists()
+
+
+def test_recipes_computed_together_are_those_computed_alone(tiny, tmp_path):
+    recipes = tuple(comparison.REPORTS)
+    together = comparison.reproduce(recipes, "synthetic", "T", (100,), out=tmp_path, jobs=1)
+    assert list(together) == list(recipes)
+    for recipe in recipes:
+        name = f"{recipe}-synthetic-T"
+        assert read_record(name, tmp_path) == rounded(together[recipe])
+        out = tmp_path / "alone"
+        alone = comparison.reproduce((recipe,), "synthetic", "T", (100,), out=out, jobs=1)[recipe]
+        same = ("recipe", "command", "config", "seeds", "levels", "runs")
+        assert rounded({k: alone[k] for k in same}) == rounded(
+            {k: together[recipe][k] for k in same}
+        )
+        assert alone["command"].startswith(f"python -m rollingq_core reproduce {recipe} --data syn")
+    assert sorted(p.stem for p in tmp_path.glob("*.json")) == sorted(
+        f"{recipe}-synthetic-T" for recipe in recipes
+    )
+
+
+def test_the_tables_are_those_of_the_model(tiny, tmp_path):
+    records = comparison.reproduce(
+        ("table2", "table3", "conflict", "calibration"), "synthetic", "T", (100,), out=tmp_path,
+        jobs=1)  # fmt: skip
+    rows = {name: {r["method"]: r for r in record["runs"]} for name, record in records.items()}
+    run = run_method("vanilla", small_data(100), tiny, 100)
+    contrast = attention_contrast(run.model, run.data.test, "audio", seed=100)
+    row = rows["table2"]["vanilla"]
+    assert row["pearson"] == pytest.approx(-contrast.pearson, abs=1e-4)
+    assert row["low"] < row["pearson"] < row["high"]
+    assert rows["table2"]["uniform"]["auroc"] == 0.5
+    row = rows["table3"]["vanilla"]
+    assert {name.split()[0] for name in row} >= {"mix", "add", "replace"}
+    clean = predict(run.model, run.data.test).accuracy
+    for mechanism in ("mix", "add", "replace"):
+        for target, chosen in (("audio", "audio"), ("both", ["audio", "visual"])):
+            found = row[f"{mechanism} {target}"]
+            assert found[0] == pytest.approx(clean, abs=1e-6)
+            expected = under_noise(
+                run.model, run.data.test, chosen, (0.5,), mechanism=mechanism, seed=100
+            )
+            assert found[2] == pytest.approx(float(expected.accuracy[0]), abs=2e-2)
+    assert rows["conflict"]["vanilla"]["follows"] == pytest.approx(
+        conflict(run.model, run.data.test, "audio", seed=100).follows, abs=2e-2
+    )
+    row = rows["calibration"]["vanilla"]
+    assert row["accuracy"] == rows["table3"]["vanilla"]["mix audio"]
+    assert len(row["ece"]) == len(row["reliability"]) == 5
+
+
+def test_a_variant_is_its_dataset_with_options(tiny, tmp_path, monkeypatch):
+    asked = set()
+
+    def load(name, seed, **options):
+        asked.add((name, seed, *options.items()))
+        return small_data(seed)
+
+    monkeypatch.setattr(runs, "load_dataset", load)
+    records = comparison.reproduce(
+        ("table2",), "avmnist-new-speaker", "T", (100,), out=tmp_path, jobs=1
+    )
+    assert asked == {("avmnist", 100, ("held_out_speaker", "theo"), ("token_noise", 0.0))}
+    assert records["table2"]["config"]["data"] == "avmnist-new-speaker"
+    assert (tmp_path / "table2-avmnist-new-speaker-T.json").exists()
 
 
 def test_parts_of_another_setting_are_not_used(tiny, tmp_path, monkeypatch):
-    parts = tmp_path / "record.parts"
+    parts = tmp_path / f"{NAME}.parts"
     stale = {"config": {"setting": "T", "old": True}, "rows": [], "seconds": 0.0}
     parts.mkdir()
     (parts / "100.json").write_text(json.dumps(stale))
@@ -190,7 +263,7 @@ def test_parts_of_another_setting_are_not_used(tiny, tmp_path, monkeypatch):
 
 
 def test_parts_of_seeds_not_asked_for_are_kept(tiny, tmp_path):
-    parts = tmp_path / "record.parts"
+    parts = tmp_path / f"{NAME}.parts"
     parts.mkdir()
     (parts / "105.json").write_text("{}")
     assert reproduce(tmp_path, (100,))["seeds"] == [100]

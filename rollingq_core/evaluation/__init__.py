@@ -1,12 +1,34 @@
 """Evaluations: functions of a trained model and a dataset that return plain numbers."""
 
-from rollingq_core.evaluation.attention import AttentionContrast, attention_contrast
-from rollingq_core.evaluation.noise import NoiseResponse, NoisyDataset, under_noise
+from rollingq_core.evaluation.attention import (
+    AttentionContrast,
+    Sensitivity,
+    attention_contrast,
+    sensitivity,
+)
+from rollingq_core.evaluation.calibration import Calibration, calibration
+from rollingq_core.evaluation.conflict import ConflictDataset, ConflictReport, conflict
+from rollingq_core.evaluation.noise import (
+    LEVELS,
+    NoiseResponse,
+    NoisyDataset,
+    robustness_areas,
+    under_noise,
+)
 
 __all__ = [
+    "LEVELS",
     "AttentionContrast",
+    "Calibration",
+    "ConflictDataset",
+    "ConflictReport",
     "NoiseResponse",
     "NoisyDataset",
+    "Sensitivity",
     "attention_contrast",
+    "calibration",
+    "conflict",
+    "robustness_areas",
+    "sensitivity",
     "under_noise",
 ]

@@ -5,10 +5,12 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from rollingq_core._checks import require_choice, require_number
+from rollingq_core.evaluation.calibration import calibration
 from rollingq_core.model import MultimodalModel, predict
 
 Mechanism = Literal["mix", "add", "replace"]
@@ -107,10 +109,16 @@ def _draw(
 
 
 class NoiseResponse(NamedTuple):
-    """Means over samples and draws at each noise level: ``accuracy`` [L], ``share`` [L, M]."""
+    """What noise does at each of L levels, mean over samples and draws.
+
+    ``accuracy`` [L]; ``share`` [L, M], attention mass of each modality; ``ece`` [L], the expected
+    calibration error; ``reliability`` [L, K, 3], as in :class:`Calibration`.
+    """
 
     accuracy: Tensor
     share: Tensor
+    ece: Tensor
+    reliability: Tensor
 
 
 def under_noise(
@@ -123,7 +131,7 @@ def under_noise(
     draws: int = 3,
     seed: int = 0,
 ) -> NoiseResponse:
-    """Return accuracy and attention shares at each noise level, from the same passes.
+    """Return accuracy, attention shares and calibration at each noise level, from the same passes.
 
     Parameters
     ----------
@@ -140,13 +148,63 @@ def under_noise(
         An option out of range, no such modality, or no draw.
     """
     require_number("draws", draws, at_least=1)
-    accuracy, share = [], []
+    columns = []
     for level in levels:
         seeds = [seed] if level == 0 else range(seed, seed + draws)
         found = [
             predict(model, NoisyDataset(dataset, modalities, level, mechanism=mechanism, seed=s))
             for s in seeds
         ]
-        accuracy.append(sum(one.accuracy for one in found) / len(found))
-        share.append(torch.stack([one.share.mean(0) for one in found]).mean(0))
-    return NoiseResponse(torch.tensor(accuracy), torch.stack(share))
+        judged = [calibration(one.logits, one.labels) for one in found]
+        columns.append(
+            (
+                torch.tensor([one.accuracy for one in found]).mean(),
+                torch.stack([one.share.mean(0) for one in found]).mean(0),
+                torch.tensor([one.ece for one in judged]).mean(),
+                _pooled(torch.stack([one.reliability for one in judged])),
+            )
+        )
+    return NoiseResponse(*(torch.stack(column) for column in zip(*columns, strict=True)))
+
+
+def _pooled(reliability: Tensor) -> Tensor:
+    """Return the reliability of all draws together, from ``[D, K, 3]`` to ``[K, 3]``."""
+    part = reliability[..., :1]
+    means = (part * reliability[..., 1:]).sum(0) / part.sum(0).clamp(min=1e-12)
+    return torch.cat([part.mean(0), means], dim=-1)
+
+
+def robustness_areas(
+    levels: Sequence[float], accuracy: Sequence[float], baseline: Sequence[float]
+) -> dict[str, float]:
+    """Return the areas under accuracy over the noise level.
+
+    Parameters
+    ----------
+    levels
+        Ascending levels.
+    accuracy, baseline
+        Accuracies of a method and of the baseline at these levels, ``[L]``.
+
+    Returns
+    -------
+    dict
+        ``relative``, the area itself; ``effective``, the area between the method's curve and the
+        baseline's after that is shifted to start where the method's starts, so that a gain on
+        clean samples does not count as robustness.
+
+    Raises
+    ------
+    ValueError
+        Lengths that differ, or levels that do not rise.
+    """
+    x, f, g = (np.asarray(values, dtype=float) for values in (levels, accuracy, baseline))
+    if not len(x) == len(f) == len(g) or len(x) < 2 or (np.diff(x) <= 0).any():
+        raise ValueError(
+            f"levels: got {list(levels)} with {len(f)} and {len(g)} accuracies, "
+            "expected two or more rising levels and an accuracy for each"
+        )
+    return {
+        "relative": float(trapezoid(f, x)),
+        "effective": float(trapezoid(f - (g + f[0] - g[0]), x)),
+    }

@@ -1,12 +1,15 @@
-"""Vanilla fusion, RollingQ and the controls over many seeds, and what noise does to each."""
+"""Vanilla fusion, RollingQ and the controls over many seeds: training, and the noise tests."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rollingq_core.evaluation import attention_contrast, under_noise
 from rollingq_core.evaluation.noise import LEVELS
-from rollingq_core.reproduce.parts import compute_record
+from rollingq_core.reproduce import noise
+from rollingq_core.reproduce.parts import compute_records
 from rollingq_core.settings import METHODS, SETTINGS, Run
 from rollingq_core.sweep import sweep
 
@@ -49,56 +52,105 @@ def summarise(method: str, seed: int, run: Run, modality: str = "audio") -> dict
     }
 
 
-def run_seeds(data_name: str, setting_name: str, seeds: tuple[int, ...]) -> list[dict[str, Any]]:
+# Datasets under another name with options: here, a speaker whom no model has heard in training.
+VARIANTS = {"avmnist-new-speaker": ("avmnist", {"held_out_speaker": "theo", "token_noise": 0.0})}
+# What is kept of each run, by recipe.
+REPORTS: dict[str, Callable[[str, int, Run], dict[str, Any]]] = {
+    "comparison": summarise,
+    "table2": noise.table2,
+    "table3": noise.table3,
+    "conflict": noise.conflicts,
+    "calibration": noise.calibrations,
+}
+
+
+def report(recipes: tuple[str, ...], method: str, seed: int, run: Run) -> dict[str, Any]:
+    """Return one run's numbers, by recipe."""
+    return {recipe: REPORTS[recipe](method, seed, run) for recipe in recipes}
+
+
+def run_seeds(
+    recipes: tuple[str, ...], data_name: str, setting_name: str, seeds: tuple[int, ...]
+) -> list[dict[str, Any]]:
     """Train and test all methods at some seeds, and return a row each."""
+    name, options = VARIANTS.get(data_name, (data_name, {}))
     rows = sweep(
-        data_name,
+        name,
         SETTINGS[setting_name],
         seeds,
-        report=summarise,
+        report=partial(report, recipes),
         methods=METHODS,
         together=2 * len(seeds),
         progress=False,
+        **options,
     )
     return sorted(rows, key=lambda r: (seeds.index(r["seed"]), METHODS.index(r["method"])))
 
 
 def reproduce(
+    recipes: tuple[str, ...] = ("comparison",),
     data_name: str = "digits",
     setting_name: str = "P",
     seeds: tuple[int, ...] = REPORTING_SEEDS,
     *,
     out: str | Path,
     jobs: int = 2,
-) -> dict[str, Any]:
-    """Run the comparison and write its record.
+) -> dict[str, dict[str, Any]]:
+    """Train every method at every seed, and write a record for each recipe.
 
     Parameters
     ----------
+    recipes
+        Some of ``REPORTS``; all are computed from the same trained models.
     data_name, setting_name
-        A dataset of :mod:`rollingq_core.data` and a setting of ``SETTINGS``.
+        A dataset of :mod:`rollingq_core.data` or of ``VARIANTS``, and a setting of ``SETTINGS``.
     seeds
         One comparison a seed.
     out
-        The record to write.
+        Folder of the records; a call that was cut off goes on where it stopped.
     jobs
         Processes to use.
+
+    Returns
+    -------
+    dict
+        The records by recipe.
 
     Raises
     ------
     ValueError
-        No such setting.
+        No such recipe or setting.
     """
+    wrong = [recipe for recipe in recipes if recipe not in REPORTS]
+    if wrong or not recipes:
+        raise ValueError(f"recipes: got {list(recipes)}, expected some of {list(REPORTS)}")
     if setting_name not in SETTINGS:
         raise ValueError(f"setting_name: got {setting_name!r}, expected one of {list(SETTINGS)}")
-    head = {
-        "recipe": "comparison",
-        "command": f"python -m rollingq_core reproduce comparison --data {data_name} "
-        f"--setting {setting_name} --seeds {len(seeds)}",
-        "config": {"data": data_name, "setting": setting_name, **asdict(SETTINGS[setting_name])},
-        "seeds": list(seeds),
-        "levels": list(LEVELS),
-    }
+    names = {recipe: f"{recipe}-{data_name}-{setting_name}" for recipe in recipes}
+    heads = {}
+    for recipe, name in names.items():
+        head = {
+            "recipe": recipe,
+            "command": f"python -m rollingq_core reproduce {recipe} --data {data_name} "
+            f"--setting {setting_name} --seeds {len(seeds)}",
+            "config": {"data": data_name, "setting": setting_name} | asdict(SETTINGS[setting_name]),
+            "seeds": list(seeds),
+            "levels": list(LEVELS),
+        }
+        heads[Path(out) / f"{name}.json"] = (head, partial(_of_recipe, recipe))
     groups = [seeds[start : start + TOGETHER] for start in range(0, len(seeds), TOGETHER)]
-    parts = {"-".join(map(str, group)): (data_name, setting_name, group) for group in groups}
-    return compute_record(out, head, run_seeds, parts, jobs=jobs)
+    parts = {
+        "-".join(map(str, group)): (tuple(recipes), data_name, setting_name, group)
+        for group in groups
+    }
+    folder = Path(out) / f"{'-'.join(names.values())}.parts"
+    records = compute_records(heads, folder, run_seeds, parts, jobs=jobs)
+    return {recipe: records[Path(out) / f"{name}.json"] for recipe, name in names.items()}
+
+
+def _of_recipe(recipe: str, row: dict[str, Any]) -> dict[str, Any]:
+    return (
+        {name: row[name] for name in ("method", "seed")}
+        | row[recipe]
+        | {"data_hash": row["data_hash"]}
+    )

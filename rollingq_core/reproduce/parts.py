@@ -20,12 +20,8 @@ def compute_record(
     parts: Mapping[str, tuple],
     *,
     jobs: int = 2,
-    progress: bool = True,
 ) -> dict[str, Any]:
     """Compute the rows of all parts, and write them as one record.
-
-    Each finished part is kept beside ``out`` until the record is complete, so that the same call
-    goes on where one that was cut off has stopped.
 
     Parameters
     ----------
@@ -33,14 +29,8 @@ def compute_record(
         The record to write.
     head
         What the record begins with. Its ``config`` tells parts of this record from others.
-    work
-        From the values of a part to its rows.
-    parts
-        The values by the part's name.
-    jobs
-        Processes to use.
-    progress
-        Whether to show a progress bar.
+    work, parts, jobs
+        As in :func:`compute_records`.
 
     Returns
     -------
@@ -48,26 +38,63 @@ def compute_record(
         ``head``, ``seconds`` (of all parts together), ``wall_seconds``, the provenance, and
         ``runs``: the rows in the order of ``parts``.
     """
-    out, started = Path(out), time.monotonic()
-    folder = out.with_suffix(".parts")
+    out = Path(out)
+    heads = {out: (head, lambda row: row)}
+    return compute_records(heads, out.with_suffix(".parts"), work, parts, jobs=jobs)[out]
+
+
+def compute_records(
+    heads: Mapping[Path, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]],
+    folder: Path,
+    work: Callable[..., Rows],
+    parts: Mapping[str, tuple],
+    *,
+    jobs: int = 2,
+) -> dict[Path, dict[str, Any]]:
+    """Compute the rows of all parts once, and write several records of them.
+
+    Each finished part is kept until the records are complete, so that the same call goes on where
+    one that was cut off has stopped.
+
+    Parameters
+    ----------
+    heads
+        By the record's file: what it begins with, and what it keeps of a row.
+    folder
+        Where finished parts are kept meanwhile.
+    work
+        From the values of a part to its rows.
+    parts
+        The values by the part's name.
+    jobs
+        Processes to use.
+    """
+    started = time.monotonic()
+    config = {path.stem: head["config"] for path, (head, _) in heads.items()}
     tasks = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(_part)(folder, name, head["config"], work, values) for name, values in parts.items()
+        delayed(_part)(folder, name, config, work, values) for name, values in parts.items()
     )
-    bar = tqdm(tasks, total=len(parts), desc=out.stem, disable=not progress)
-    finished = list(bar)
-    record = {
-        **head,
+    finished = list(tqdm(tasks, total=len(parts), desc=folder.stem))
+    spent = {
         "seconds": sum(part["seconds"] for part in finished),
         "wall_seconds": time.monotonic() - started,
-        **provenance(),
-        "runs": [row for part in finished for row in part["rows"]],
     }
-    write_record(out, record)
+    records = {
+        path: {
+            **head,
+            **spent,
+            **provenance(),
+            "runs": [keep(row) for part in finished for row in part["rows"]],
+        }
+        for path, (head, keep) in heads.items()
+    }
+    for path, record in records.items():
+        write_record(path, record)
     for name in parts:
         (folder / f"{name}.json").unlink()
     if not any(folder.iterdir()):  # parts of a longer run that was cut off may be there still
         folder.rmdir()
-    return record
+    return records
 
 
 def _part(

@@ -1,0 +1,120 @@
+"""Two modalities that disagree: whom the model follows, and whether attention says so."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rollingq_core.model import MultimodalModel, predict
+
+
+class ConflictDataset(Dataset):
+    """Samples in which one modality is of another sample, of another class.
+
+    Parameters
+    ----------
+    dataset
+        Samples as in :class:`rollingq_core.data.PairedDataset`, with ``labels``.
+    modality
+        The modality that is swapped; the label stays that of the others.
+    seed
+        Seed of the pairing.
+
+    Attributes
+    ----------
+    partners
+        Index of the sample whose modality each sample gets, ``[N]``.
+    swapped_labels
+        That sample's label, ``[N]``.
+
+    Raises
+    ------
+    ValueError
+        No such modality, or all samples are of one class.
+    """
+
+    def __init__(self, dataset: Dataset, modality: str, seed: int = 0) -> None:
+        names = list(dataset.__getitems__([0])[0])
+        if modality not in names:
+            raise ValueError(f"modality: got {modality!r}, expected one of {names}")
+        labels = np.asarray(dataset.labels)
+        if (labels == labels[0]).all():
+            raise ValueError(f"dataset: got class {labels[0]} only, expected two or more classes")
+        self.dataset, self.modality = dataset, modality
+        # In class order, a random step past the rest of the own class meets only other classes.
+        generator = np.random.default_rng(seed)
+        order = np.argsort(labels, kind="stable")
+        counts = np.bincount(labels)
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        own = counts[labels]
+        step = generator.integers(0, len(labels) - own)
+        self.partners = torch.from_numpy(order[(first[labels] + own + step) % len(labels)])
+        self.labels = dataset.labels
+        self.swapped_labels = torch.as_tensor(labels)[self.partners]
+
+    def __len__(self) -> int:
+        return len(self.partners)
+
+    def __getitems__(self, indices) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the samples at ``indices`` as one batch."""
+        inputs, labels = self.dataset.__getitems__(indices)
+        chosen = self.partners[torch.as_tensor(indices)].tolist()
+        swapped, _ = self.dataset.__getitems__(chosen)
+        return inputs | {self.modality: swapped[self.modality]}, labels
+
+
+class ConflictReport(NamedTuple):
+    """Whom the model follows where the modalities disagree.
+
+    ``follows``: by modality, the part of samples whose answer is that modality's class (for all
+    but the swapped one: the label); ``neither``, the rest; ``share``: mean attention mass of the
+    swapped modality among the samples that follow it, and among those that follow the others
+    (None where there is none); ``auroc``: how well that mass tells the two groups apart, from 0
+    to 1, 0.5 being not at all (None where one group is empty).
+    """
+
+    follows: dict[str, float]
+    neither: float
+    share: tuple[float | None, float | None]
+    auroc: float | None
+
+
+def conflict(
+    model: MultimodalModel, dataset: Dataset, modality: str = "audio", seed: int = 0
+) -> ConflictReport:
+    """Swap one modality for that of another class, and see whom the answers follow.
+
+    Parameters
+    ----------
+    model, dataset
+        A trained model of two modalities and the samples to test it on.
+    modality, seed
+        As in :class:`ConflictDataset`.
+
+    Raises
+    ------
+    ValueError
+        As :class:`ConflictDataset`; or the model has not two modalities.
+    """
+    if len(model.modalities) != 2:
+        raise ValueError(f"model: got modalities {model.modalities}, expected two")
+    swapped = ConflictDataset(dataset, modality, seed)
+    found = predict(model, swapped)
+    answers = found.logits.argmax(dim=1)
+    with_it, against = answers == swapped.swapped_labels, answers == found.labels
+    share = found.share[:, model.modalities.index(modality)]
+    (other,) = (name for name in model.modalities if name != modality)
+    torn = with_it | against
+    auroc = None
+    if with_it.any() and against.any():
+        auroc = float(roc_auc_score(with_it[torn].numpy(), share[torn].numpy()))
+    rates = {modality: float(with_it.float().mean()), other: float(against.float().mean())}
+    return ConflictReport(
+        {name: rates[name] for name in model.modalities},
+        float((~torn).float().mean()),
+        tuple(float(share[group].mean()) if group.any() else None for group in (with_it, against)),
+        auroc,
+    )
