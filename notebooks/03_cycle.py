@@ -587,7 +587,7 @@ BookFigure(
 # query is *turned*: its lean is multiplied by the last slider, the encoders stay as they are.
 
 # %% tags=["nbval-check-output"]
-from rollingq_core.cycle_explorer import LoopExplorer
+from rollingq_core.explorer import LoopExplorer
 
 LoopExplorer(gain=1.6, head_start=0.04, share=0.5, turn=-1)
 

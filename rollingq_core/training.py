@@ -137,7 +137,8 @@ def fit(
     progress
         Whether to show a progress bar.
     on_epoch
-        Called with each finished epoch's dict, after the checkpoint is written.
+        Called with each finished epoch's dict, after its checkpoint is written; what it raises
+        ends the training.
     accelerator, precision
         Passed to Lightning Fabric, for example ``"cuda"`` and ``"bf16-mixed"``.
 

@@ -21,9 +21,9 @@ FLOORS = [
     {"rolling", "model", "balancing"},
     {"training", "evaluation", "theory"},
     {"settings", "plots"},
-    {"sweep", "cycle_drawing"},
+    {"sweep"},
     {"reproduce"},
-    {"explorer", "cycle_explorer", "__main__"},
+    {"explorer", "__main__"},
     {"__init__"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

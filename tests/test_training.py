@@ -126,6 +126,22 @@ def test_history_has_the_promised_keys(data):
     json.dumps(result.history, allow_nan=False)
 
 
+def test_on_epoch_sees_each_epoch_once_its_checkpoint_is_written(data, tmp_path):
+    path, seen = tmp_path / "run.ckpt", []
+
+    def look(record):
+        assert load_checkpoint(path)["history"][-1] == record
+        seen.append(record)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, rolling={}, checkpoint=path, on_epoch=look)
+    _, result, _ = train(data, rolling={}, checkpoint=path, on_epoch=seen.append)
+    assert seen == result.history
+    assert result == train(data, rolling={})[1]
+
+
 def test_pretraining_leaves_the_fusion_layer_alone(data):
     model, before = small_model(), small_model().state_dict()
     first = {}

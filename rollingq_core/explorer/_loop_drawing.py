@@ -54,13 +54,13 @@ def loop_drawing(values: dict, settings: dict[str, float], label: str) -> str:
 
     def curve(name: str, colour: str, width: float, dash: str = "none") -> str:
         return (
-            f'<path data-curve="{name}" d="{curves[name]}" fill="none" stroke="{colour}" '
+            f'<path data-path="{name}" d="{curves[name]}" fill="none" stroke="{colour}" '
             f'stroke-width="{width}" stroke-dasharray="{dash}"/>'
         )
 
     def area(name: str) -> str:
         colour = COLOURS[name]
-        return f'<path data-curve="{name}" d="{curves[name]}" fill="{colour}" opacity="0.16"/>'
+        return f'<path data-path="{name}" d="{curves[name]}" fill="{colour}" opacity="0.16"/>'
 
     def dot(name: str, state: np.ndarray | None, style: str) -> str:
         x, y = ("-50.00", "0.00") if state is None else _line(state[None]).split()

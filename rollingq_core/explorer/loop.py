@@ -1,19 +1,16 @@
 """The loop explorer: a model of the self-reinforcing cycle, with sliders to start and to stop it.
 
-Like the geometry explorer it has two faces: HTML whose own script solves the equations, and a view
-of ipywidgets that calls the package. The tests compare the two.
+On a page without Python its script solves the equations.
 """
 
-import html
-import json
 import math
-from importlib.resources import files
+from typing import Any, ClassVar
 
-import ipywidgets
 import numpy as np
 
 from rollingq_core._checks import require_number
-from rollingq_core.cycle_drawing import HEIGHT, REACH, TIME_HEIGHT, WIDTH, loop_drawing
+from rollingq_core.explorer._loop_drawing import HEIGHT, REACH, TIME_HEIGHT, WIDTH, loop_drawing
+from rollingq_core.explorer._page import Explorer, Slider, readout, written
 from rollingq_core.theory.loop import STEP, FeedbackLoop
 
 # Name: lowest, highest, step, title.
@@ -37,7 +34,7 @@ DIGITS = {
     "after": (2, False),
     "gap_after": (2, True),
 }
-TEMPLATES = {name: f"{{{name}}}" for name in DIGITS} | {
+TEMPLATES = {
     "readout": "Fixed points: {points} (three while the head start is nearer to 0 than {limit}). "
     "Audio’s share goes from {share} to {before}; the turn makes it {turned}, and it ends at "
     "{after}.",
@@ -52,7 +49,7 @@ DURATION = 30
 STRIDE = 2
 
 
-class LoopExplorer:
+class LoopExplorer(Explorer):
     """The phase plane of :class:`rollingq_core.theory.FeedbackLoop`, with sliders.
 
     A path starts with equally good encoders and a share by chance, is left alone for a while, and
@@ -73,6 +70,10 @@ class LoopExplorer:
         A value outside its slider's range, or a pace not above 0 or above 5.
     """
 
+    title: ClassVar[str] = "Loop explorer"
+    script: ClassVar[str] = "loop.js"
+    templates: ClassVar[dict[str, str]] = TEMPLATES
+
     def __init__(
         self,
         gain: float = 1.6,
@@ -87,7 +88,6 @@ class LoopExplorer:
             low, high, *_ = SLIDERS[name]
             require_number(name, value, at_least=low, at_most=high)
         self.pace = require_number("pace", pace, above=0, at_most=5)
-        self._widget = None
 
     def __repr__(self) -> str:
         return f"LoopExplorer({', '.join(f'{k}={v:g}' for k, v in self.start.items())})"
@@ -123,94 +123,44 @@ class LoopExplorer:
             **paths,
         }
 
-    def widget(self) -> ipywidgets.VBox:
-        """Return the live face, the same on each call: sliders, and a picture drawn in Python."""
-        if self._widget is None:
-            wide = ipywidgets.Layout(width="95%", max_width="34rem")
-            sliders = {
-                name: ipywidgets.FloatSlider(
-                    self.start[name],
-                    min=low,
-                    max=high,
-                    step=step,
-                    description=title,
-                    readout_format=f".{DIGITS[name][0]}f",
-                    style={"description_width": "initial"},
-                    layout=wide,
-                )
-                for name, (low, high, step, title) in SLIDERS.items()
-            }
-            picture = ipywidgets.HTML()
+    def _controls(self) -> list[Slider]:
+        return [
+            Slider(name, title, self.start[name], low, high, step, DIGITS[name][0])
+            for name, (low, high, step, title) in SLIDERS.items()
+        ]
 
-            def draw(_=None):
-                picture.value = self._picture({k: s.value for k, s in sliders.items()})
-
-            for slider in sliders.values():
-                slider.observe(draw, names="value")
-            draw()
-            self._widget = ipywidgets.VBox([*sliders.values(), picture])
-        return self._widget
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        view = "application/vnd.jupyter.widget-view+json"
+    def _texts(self, settings: dict[str, float]) -> dict[str, str]:
+        values = self.measure(**settings) | settings
         return {
-            "text/plain": repr(self),
-            "text/html": self._html(),
-            view: self.widget()._repr_mimebundle_()[view],
+            name: written(values[name], digits, sign=sign)
+            for name, (digits, sign) in DIGITS.items()
         }
 
-    def _html(self) -> str:
-        texts = _written(self.measure(**self.start) | self.start)
-        # Without a script the sliders would be dead; the script wakes them up.
-        sliders = "".join(
-            f'<label style="display:block">{title}: '
-            f'<span data-text="{name}">{TEMPLATES[name].format(**texts)}</span>'
-            f'<input type="range" name="{name}" min="{low}" max="{high}" step="{step}" '
-            f'value="{self.start[name]:g}" autocomplete="off" disabled '
-            'style="display:block;width:100%;box-sizing:border-box;margin:0 0 .6em"></label>'
-            for name, (low, high, step, title) in SLIDERS.items()
-        )
-        data = {
+    def _picture(self, settings: dict[str, float]) -> str:
+        said = self._said(settings)
+        return loop_drawing(self.measure(**settings), settings, said["label"]) + readout(said)
+
+    def _data(self) -> dict[str, Any]:
+        return {
             "pace": self.pace,
             "step": STEP,
             "stride": STRIDE,
             "duration": DURATION,
             "digits": DIGITS,
-            "templates": TEMPLATES,
             "size": [WIDTH, HEIGHT, TIME_HEIGHT],
             "reach": REACH,
         }
-        script = files("rollingq_core").joinpath("cycle_explorer.js").read_text(encoding="utf-8")
-        return (
-            '<figure class="book-figure" style="margin:0 0 1em">'
-            '<div role="group" aria-label="Loop explorer" '
-            f'style="max-width:34rem;margin:auto">{sliders}{self._picture(self.start)}'
-            f'<script type="application/json">{json.dumps(data)}</script>'
-            f"<script>{script}</script></div><figcaption>Above: where the gap rests (solid) and "
-            "where the lean rests (dashed); they cross at the fixed points (full: stable, ring: "
-            "not), and a dotted line parts their basins, orange where audio wins. Pink: a path "
-            "from the ring-shaped start, with its jump (dashes) at the turn. Below: audio’s share "
-            f"over time. Pace {self.pace:g}, {DURATION} units of time before the turn and after "
-            "it.</figcaption></figure>"
-        )
 
-    def _picture(self, settings: dict[str, float]) -> str:
-        values = self.measure(**settings)
-        texts = _written(values | settings)
-        said = {name: html.escape(text.format(**texts)) for name, text in TEMPLATES.items()}
-        drawn = loop_drawing(values, settings, said["label"])
-        return f'{drawn}<p aria-live="polite" data-text="readout">{said["readout"]}</p>'
+    def _caption(self) -> str:
+        return (
+            "Above: where the gap rests (solid) and where the lean rests (dashed); they cross at "
+            "the fixed points (full: stable, ring: not), and a dotted line parts their basins, "
+            "orange where audio wins. Pink: a path from the ring-shaped start, with its jump "
+            "(dashes) at the turn. Below: audio’s share over time. "
+            f"Pace {self.pace:g}, {DURATION} units of time before the turn and after it."
+        )
 
 
 def _shares(states: np.ndarray) -> np.ndarray:
     """Return rows of audio's share and gap for rows of lean and gap."""
     return np.stack([(1 + np.tanh(states[:, 0])) / 2, states[:, 1]], axis=1)
-
-
-def _written(values: dict) -> dict[str, str]:
-    texts = {}
-    for name, (digits, sign) in DIGITS.items():
-        text = f"{abs(values[name]):.{digits}f}"
-        lead = ("−" if values[name] < 0 else "+" if sign else "") if float(text) else ""
-        texts[name] = lead + text
-    return texts

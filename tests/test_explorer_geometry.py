@@ -4,7 +4,6 @@ import json
 import math
 import random
 import re
-from html.parser import HTMLParser
 
 import pytest
 import torch
@@ -18,34 +17,12 @@ from rollingq_core import (
     minimal_rotation,
     rebalance_anchor,
 )
-from rollingq_core.explorer import SLIDERS, GeometryExplorer
+from rollingq_core.explorer import GeometryExplorer
+from rollingq_core.explorer.geometry import SLIDERS
 from tests.browser import Visit
+from tests.explorers import Shown, by_keyboard, by_mouse, outside, settings_of, write_page
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-
-
-class Shown(HTMLParser):
-    """What a reader of the explorer's HTML sees: texts by name, and numbers of the drawing."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.texts, self.drawing, self.label, self.open = {}, [], "", None
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.open = given.get("data-text")
-        if tag == "svg":
-            self.label = given["aria-label"]
-        moving = "data-arrow" in given or "data-tip" in given or "data-bar" in given
-        for name in ("transform", "d", *(["width"] if moving else [])):
-            numbers = re.findall(r"-?\d+\.\d+|\b[01]\b", given.get(name) or "")
-            self.drawing += map(float, numbers)
-
-    def handle_data(self, data):
-        if self.open:
-            self.texts[self.open] = data
-            self.open = None
 
 
 def live(explorer, **settings):
@@ -165,19 +142,12 @@ def pair():
 
 @pytest.fixture(scope="module")
 def path(pair, tmp_path_factory):
-    """Write a page that holds two explorers and nothing else."""
-    found = tmp_path_factory.mktemp("explorer") / "page.html"
-    bodies = "".join(explorer._repr_mimebundle_()["text/html"] for explorer in pair)
-    viewport = '<meta name="viewport" content="width=device-width">'
-    found.write_text(f'<!doctype html><meta charset="utf-8">{viewport}{bodies}', encoding="utf-8")
-    return found
+    return write_page(tmp_path_factory.mktemp("explorer"), *pair)
 
 
 def check(group, explorer):
     """Assert that the page shows what the package computes where its sliders stand now."""
-    settings = group.evaluate(
-        "g => Object.fromEntries([...g.querySelectorAll('input')].map(i => [i.name, +i.value]))"
-    )
+    settings = settings_of(group)
     data = json.loads(group.evaluate("g => JSON.stringify(g.dataset)"))
     values = explorer.measure(**settings)
     for name, value in values.items():
@@ -188,29 +158,6 @@ def check(group, explorer):
     assert shown.drawing == pytest.approx(expected.drawing, abs=0.011)
     assert shown.label == expected.label
     return settings, shown
-
-
-def by_keyboard(visit, slider, chance):
-    slider.focus()
-    low, high, *_ = SLIDERS[slider.get_attribute("name")]
-    # Away from the nearer end, so that each press moves.
-    key = "ArrowRight" if float(slider.input_value()) < (low + high) / 2 else "ArrowLeft"
-    for _ in range(chance.randint(1, 9)):
-        visit.page.keyboard.press(key)
-
-
-def by_mouse(visit, slider, chance):
-    slider.scroll_into_view_if_needed()
-    box = slider.bounding_box()
-    height = box["y"] + box["height"] / 2
-    low, high, *_ = SLIDERS[slider.get_attribute("name")]
-    now = (float(slider.input_value()) - low) / (high - low)
-    # At least a fifth of the track away, or the value might stay.
-    then = (now + chance.uniform(0.2, 0.8)) % 1
-    visit.page.mouse.move(box["x"] + box["width"] * chance.random(), height)
-    visit.page.mouse.down()
-    visit.page.mouse.move(box["x"] + box["width"] * then, height)
-    visit.page.mouse.up()
 
 
 @pytest.mark.browser
@@ -253,12 +200,7 @@ def test_two_explorers_on_a_page_do_not_interfere(browser, path, pair):
 @pytest.mark.browser
 def test_it_fits_a_phone_and_each_slider_has_a_name(browser, path):
     with Visit(browser, path, width=375) as visit:
-        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 375
-        out = visit.page.evaluate(
-            "[...document.querySelectorAll('svg text, input')].filter(e => {"
-            " const b = e.getBoundingClientRect(); return b.left < 0 || b.right > 375; }).length"
-        )
-        assert out == 0
+        assert outside(visit.page, 375) == 0
         for *_, title in SLIDERS.values():
             sliders = visit.page.get_by_role("slider", name=title)
             assert sliders.count() == 2

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from rollingq_core.cycle_explorer import DURATION, SLIDERS, LoopExplorer
+from rollingq_core.explorer.loop import DURATION, SLIDERS, LoopExplorer
 from rollingq_core.theory import FeedbackLoop
 from tests.browser import Visit
 
@@ -29,7 +29,7 @@ class Shown(HTMLParser):
         self.open = given.get("data-text")
         if tag == "svg" and "aria-label" in given:
             self.label = given["aria-label"]
-        name = given.get("data-curve") or given.get("data-dot")
+        name = given.get("data-path") or given.get("data-dot")
         if name:
             numbers = " ".join(given.get(key) or "" for key in ("d", "cx", "cy"))
             self.drawing[name] = [float(n) for n in re.findall(r"-?\d+\.\d+", numbers)]

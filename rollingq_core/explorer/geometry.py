@@ -1,19 +1,16 @@
 """The geometry explorer: one turn of the query in the plane, with sliders to move.
 
-It has two faces. On a page without Python it is HTML whose own script computes the equations; with
-a kernel behind it, it is a view of ipywidgets that calls the package. The tests compare the two.
+On a page without Python its script computes the equations.
 """
 
-import html
-import json
 import math
-from importlib.resources import files
+from typing import Any, ClassVar
 
-import ipywidgets
 import torch
 
 from rollingq_core._checks import require_number
 from rollingq_core.air import attention_imbalance_rate, modality_cosines
+from rollingq_core.explorer._page import Explorer, Slider, readout, table, written
 from rollingq_core.plots.style import COLOURS
 from rollingq_core.rotation import anchor_weight, plane_rotation, rebalance_anchor
 
@@ -39,7 +36,7 @@ DIGITS = {
     "share": (2, False),
     "share_after": (2, False),
 }
-TEMPLATES = {name: f"{{{name}}}" for name in DIGITS} | {
+TEMPLATES = {
     "lean": "{lean}°, AIR {air}",
     "spread": "{spread}°",
     "readout": "AIR {air} gives α = {alpha}: the query turns by {turn}°. "
@@ -53,7 +50,7 @@ TEMPLATES = {name: f"{{{name}}}" for name in DIGITS} | {
 KEY, QUERY, ARC, BAR = 112, 80, 34, 250
 
 
-class GeometryExplorer:
+class GeometryExplorer(Explorer):
     """The turn of a query between two keys, with sliders for its lean and for rho.
 
     Query and keys lie in the plane, d = 2. All tokens of a modality have the same key, so that the
@@ -75,6 +72,10 @@ class GeometryExplorer:
         A value outside its slider's range, a length not above 0, or a count below 1.
     """
 
+    title: ClassVar[str] = "Geometry explorer"
+    script: ClassVar[str] = "geometry.js"
+    templates: ClassVar[dict[str, str]] = TEMPLATES
+
     def __init__(
         self,
         lean: float = 30,
@@ -92,7 +93,6 @@ class GeometryExplorer:
         self.query_norm = require_number("query_norm", query_norm, above=0)
         self.key_norm = require_number("key_norm", key_norm, above=0)
         self.tokens = tuple(int(require_number("tokens", n, at_least=1)) for n in tokens)
-        self._widget = None
 
     def __repr__(self) -> str:
         return f"GeometryExplorer({', '.join(f'{k}={v:g}' for k, v in self.start.items())})"
@@ -125,94 +125,46 @@ class GeometryExplorer:
         cross = float(query[0] * turned[1] - query[1] * turned[0]) / self.query_norm**2
         return values | {"side": -1 if cross < -1e-9 else 1}
 
-    def widget(self) -> ipywidgets.VBox:
-        """Return the live face, the same on each call: sliders, and a picture drawn in Python."""
-        if self._widget is None:
-            wide = ipywidgets.Layout(width="95%", max_width="34rem")
-            sliders = {
-                name: ipywidgets.FloatSlider(
-                    self.start[name],
-                    min=low,
-                    max=high,
-                    step=step,
-                    description=title,
-                    readout_format=f".{DIGITS[name][0]}f",
-                    style={"description_width": "initial"},
-                    layout=wide,
-                )
-                for name, (low, high, step, title) in SLIDERS.items()
-            }
-            picture = ipywidgets.HTML()
+    def _controls(self) -> list[Slider]:
+        return [
+            Slider(name, title, self.start[name], low, high, step, DIGITS[name][0])
+            for name, (low, high, step, title) in SLIDERS.items()
+        ]
 
-            def draw(_=None):
-                picture.value = self._picture({k: s.value for k, s in sliders.items()})
-
-            for slider in sliders.values():
-                slider.observe(draw, names="value")
-            draw()
-            self._widget = ipywidgets.VBox([*sliders.values(), picture])
-        return self._widget
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        view = "application/vnd.jupyter.widget-view+json"
+    def _texts(self, settings: dict[str, float]) -> dict[str, str]:
+        values = self.measure(**settings) | settings
         return {
-            "text/plain": repr(self),
-            "text/html": self._html(),
-            view: self.widget()._repr_mimebundle_()[view],
+            name: written(values[name], digits, sign=sign)
+            for name, (digits, sign) in DIGITS.items()
         }
 
-    def _html(self) -> str:
-        texts = _written(self.measure(**self.start) | self.start)
-        # Without a script the sliders would be dead; the script wakes them up.
-        sliders = "".join(
-            f'<label style="display:block">{title}: '
-            f'<span data-text="{name}">{TEMPLATES[name].format(**texts)}</span>'
-            f'<input type="range" name="{name}" min="{low}" max="{high}" step="{step}" '
-            f'value="{self.start[name]:g}" autocomplete="off" disabled '
-            'style="display:block;width:100%;box-sizing:border-box;margin:0 0 .6em"></label>'
-            for name, (low, high, step, title) in SLIDERS.items()
-        )
-        data = {
+    def _picture(self, settings: dict[str, float]) -> str:
+        said = self._said(settings)
+        return _drawing(self.measure(**settings), said["label"]) + readout(said) + _table(said)
+
+    def _data(self) -> dict[str, Any]:
+        return {
             "query_norm": self.query_norm,
             "key_norm": self.key_norm,
             "tokens": self.tokens,
             "digits": DIGITS,
-            "templates": TEMPLATES,
             "arc": ARC,
             "bar": BAR,
         }
-        script = files("rollingq_core").joinpath("explorer.js").read_text(encoding="utf-8")
+
+    def _caption(self) -> str:
         audio, visual = self.tokens
         return (
-            '<figure class="book-figure" style="margin:0 0 1em">'
-            '<div role="group" aria-label="Geometry explorer" '
-            f'style="max-width:34rem;margin:auto">{sliders}{self._picture(self.start)}'
-            f'<script type="application/json">{json.dumps(data)}</script>'
-            f"<script>{script}</script></div><figcaption>Orange: audio, blue: visual. The query q "
-            "(solid) turns to qR (dashed): onto the anchor (ring), at the same length. "
-            f"Computed for d = 2, |q| = {self.query_norm:g}, keys of length {self.key_norm:g}, "
-            f"{audio} audio and {visual} visual tokens.</figcaption></figure>"
+            "Orange: audio, blue: visual. The query q (solid) turns to qR (dashed): onto the "
+            "anchor (ring), at the same length. Computed for d = 2, "
+            f"|q| = {self.query_norm:g}, keys of length {self.key_norm:g}, {audio} audio and "
+            f"{visual} visual tokens."
         )
-
-    def _picture(self, settings: dict[str, float]) -> str:
-        values = self.measure(**settings)
-        texts = _written(values | settings)
-        said = {name: html.escape(text.format(**texts)) for name, text in TEMPLATES.items()}
-        return _drawing(values, said["label"]) + _readout(said)
 
 
 def _row(degrees: float, length: float) -> torch.Tensor:
     angle = math.radians(degrees)
     return torch.tensor([length * math.cos(angle), length * math.sin(angle)], dtype=torch.float64)
-
-
-def _written(values: dict[str, float]) -> dict[str, str]:
-    texts = {}
-    for name, (digits, sign) in DIGITS.items():
-        text = f"{abs(values[name]):.{digits}f}"
-        lead = ("−" if values[name] < 0 else "+" if sign else "") if float(text) else ""
-        texts[name] = lead + text
-    return texts
 
 
 def _at(degrees: float, length: float) -> str:
@@ -271,20 +223,10 @@ def _drawing(values: dict[str, float], label: str) -> str:
     )
 
 
-def _readout(said: dict[str, str]) -> str:
-    def cells(names: list[str]) -> str:
-        style = 'style="text-align:right;white-space:nowrap;padding-left:0.6em"'
-        return "".join(f'<td {style} data-text="{name}">{said[name]}</td>' for name in names)
-
+def _table(said: dict[str, str]) -> str:
     names = ["audio", "visual", "air", "share"]
-    head = "".join(
-        f'<th scope="col" style="text-align:right">{title}</th>'
-        for title in ("cosine audio", "cosine visual", "AIR", "share audio")
-    )
-    row = '<tr><th scope="row" style="text-align:left">'
-    return (
-        f'<p aria-live="polite" data-text="readout">{said["readout"]}</p>'
-        '<div style="overflow-x:auto"><table class="table" style="font-size:0.9em"><thead>'
-        f"<tr><td></td>{head}</tr></thead><tbody>{row}before</th>{cells(names)}</tr>"
-        f"{row}after</th>{cells([name + '_after' for name in names])}</tr></tbody></table></div>"
+    return table(
+        ["cosine audio", "cosine visual", "AIR", "share audio"],
+        [("before", names), ("after", [name + "_after" for name in names])],
+        said,
     )

@@ -1,0 +1,217 @@
+"""What all explorers share: controls, the page with its script, and the view with a kernel."""
+
+import html
+import json
+import textwrap
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, ClassVar
+
+import ipywidgets
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+WIDE = {"width": "95%", "max_width": "34rem"}
+_LABEL = '<label style="display:block">'
+_INPUT = (
+    'autocomplete="off" disabled style="display:block;width:100%;'
+    'box-sizing:border-box;margin:0 0 .6em">'
+)
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A slider; with ``stops``, one that steps through them, and whose value is the index."""
+
+    name: str
+    title: str
+    value: float
+    low: float = 0
+    high: float = 1
+    step: float = 1
+    digits: int = 0
+    stops: Sequence[str] = ()
+
+    @classmethod
+    def over(cls, name: str, title: str, value: int, stops: Sequence[str]) -> "Slider":
+        """Return a slider that steps through ``stops``."""
+        return cls(name, title, value, high=len(stops) - 1, stops=stops)
+
+    def html(self, text: str) -> str:
+        """Return the slider for a page, ``text`` being what it says of its value."""
+        return (
+            f'{_LABEL}{self.title}: <span data-text="{self.name}">{text}</span>'
+            f'<input type="range" name="{self.name}" min="{self.low}" max="{self.high}" '
+            f'step="{self.step}" value="{self.value:g}" {_INPUT}</label>'
+        )
+
+    def live(self) -> ipywidgets.Widget:
+        """Return the slider as a widget."""
+        look = {
+            "description": self.title,
+            "style": {"description_width": "initial"},
+            "layout": ipywidgets.Layout(**WIDE),
+        }
+        if self.stops:
+            options = [(stop, index) for index, stop in enumerate(self.stops)]
+            return ipywidgets.SelectionSlider(options=options, value=self.value, **look)
+        return ipywidgets.FloatSlider(
+            self.value,
+            min=self.low,
+            max=self.high,
+            step=self.step,
+            readout_format=f".{self.digits}f",
+            **look,
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A list to choose from; its value is the index."""
+
+    name: str
+    title: str
+    value: int
+    stops: Sequence[str]
+
+    def html(self, text: str) -> str:
+        """Return the list for a page; what it says of its value stands in it."""
+        options = "".join(
+            f'<option value="{i}"{" selected" * (i == self.value)}>{html.escape(stop)}</option>'
+            for i, stop in enumerate(self.stops)
+        )
+        return (
+            f'{_LABEL}{self.title}: <select name="{self.name}" {_INPUT}{options}</select></label>'
+        )
+
+    def live(self) -> ipywidgets.Widget:
+        """Return the list as a widget."""
+        options = [(stop, index) for index, stop in enumerate(self.stops)]
+        return ipywidgets.Dropdown(options=options, value=self.value, description=self.title)
+
+
+class Explorer(ABC):
+    """A figure with two faces.
+
+    On a page without Python it is HTML with a script of its own; with a kernel behind it, it is a
+    view of ipywidgets, drawn by the package. The tests compare the two.
+    """
+
+    title: ClassVar[str]
+    script: ClassVar[str]
+    # Name: text with the names of other texts in braces, as :meth:`_texts` has them.
+    templates: ClassVar[dict[str, str]]
+    _widget: ipywidgets.Widget | None = None
+
+    @abstractmethod
+    def _controls(self) -> list[Slider | Choice]:
+        """Return the controls as they stand at first."""
+
+    @abstractmethod
+    def _texts(self, settings: dict[str, float]) -> dict[str, str]:
+        """Return the texts by name, where the controls have these values."""
+
+    @abstractmethod
+    def _picture(self, settings: dict[str, float]) -> str:
+        """Return drawing and readout as HTML, where the controls have these values."""
+
+    @abstractmethod
+    def _data(self) -> dict[str, Any]:
+        """Return what the script needs besides the templates."""
+
+    @abstractmethod
+    def _caption(self) -> str:
+        """Return what to see, and from which data."""
+
+    def widget(self) -> ipywidgets.Widget:
+        """Return the live face, the same on each call: controls, and a picture drawn in Python."""
+        if self._widget is None:
+            self._widget = self._live()
+        return self._widget
+
+    def _live(self) -> ipywidgets.Widget:
+        controls = {control.name: control.live() for control in self._controls()}
+        picture = ipywidgets.HTML()
+
+        def draw(_=None):
+            picture.value = self._picture({name: c.value for name, c in controls.items()})
+
+        watch(draw, *controls.values())
+        return ipywidgets.VBox([*controls.values(), picture])
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return {
+            "text/plain": repr(self),
+            "text/html": self._html(),
+            VIEW: self.widget()._repr_mimebundle_()[VIEW],
+        }
+
+    def _said(self, settings: dict[str, float]) -> dict[str, str]:
+        """Return all texts by name, ready to stand in HTML."""
+        texts = self._texts(settings)
+        filled = {name: text.format(**texts) for name, text in self.templates.items()}
+        return {name: html.escape(text) for name, text in {**texts, **filled}.items()}
+
+    def _html(self) -> str:
+        controls = self._controls()
+        start = {control.name: control.value for control in controls}
+        said = self._said(start)
+        # Without a script the controls would be dead; the script wakes them up.
+        shown = "".join(control.html(said[control.name]) for control in controls)
+        data = json.dumps({**self._data(), "templates": self.templates}, separators=(",", ":"))
+        return (
+            '<figure class="book-figure" style="margin:0 0 1em">'
+            f'<div role="group" aria-label="{self.title}" style="max-width:34rem;margin:auto">'
+            f'{shown}{self._picture(start)}<script type="application/json">'
+            # A name in the data must not end the script element.
+            + data.replace("<", "\\u003c")
+            + f"</script><script>{_script(self.script)}</script></div>"
+            f"<figcaption>{self._caption()}</figcaption></figure>"
+        )
+
+
+def watch(draw: Callable[..., None], *widgets: ipywidgets.Widget) -> None:
+    """Draw now, and whenever the value of a widget changes."""
+    for widget in widgets:
+        widget.observe(draw, names="value")
+    draw()
+
+
+def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], said: dict) -> str:
+    """Return a table: column titles, and a title and names of texts for each row."""
+    style = 'style="text-align:right;white-space:nowrap;padding-left:0.6em"'
+    head = "".join(f'<th scope="col" {style}>{title}</th>' for title in columns)
+    body = "".join(
+        f'<tr><th scope="row" style="text-align:left">{title}</th>'
+        + "".join(f'<td {style} data-text="{name}">{said[name]}</td>' for name in names)
+        + "</tr>"
+        for title, names in rows
+    )
+    return (
+        '<div style="overflow-x:auto"><table class="table" style="font-size:0.9em"><thead>'
+        f"<tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def readout(said: dict[str, str]) -> str:
+    """Return the sentence that a screen reader hears after each move."""
+    return f'<p aria-live="polite" data-text="readout">{said["readout"]}</p>'
+
+
+def written(value: float, digits: int, *, sign: bool = False) -> str:
+    """Return a rounded number with a true minus; zero has no sign."""
+    text = f"{abs(value):.{digits}f}"
+    return (("−" if value < 0 else "+" if sign else "") if float(text) else "") + text
+
+
+def with_error(value: float, error: float, digits: int, *, sign: bool = False) -> str:
+    """Return a number and its error."""
+    return f"{written(value, digits, sign=sign)} ± {error:.{digits}f}"
+
+
+def _script(name: str) -> str:
+    folder = files("rollingq_core.explorer")
+    frame, own = (folder.joinpath(file).read_text(encoding="utf-8") for file in ("_page.js", name))
+    before, after = frame.split("  // The explorer's own script stands here.\n")
+    return before + textwrap.indent(own, "  ") + after
