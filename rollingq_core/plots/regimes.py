@@ -77,7 +77,7 @@ def regime_map(
                 cells = [[differences[std, strength, n, b] for n in sizes] for b in budgets]
                 tiles = axis.imshow(
                     [[mean for mean, _ in line] for line in cells],
-                    cmap="PuOr",
+                    cmap="BrBG",
                     norm=TwoSlopeNorm(0, -reach, reach),
                     aspect="auto",
                     origin="lower",
