@@ -17,7 +17,7 @@ from rollingq_core.evaluation import attention_contrast
 from rollingq_core.evaluation.noise import LEVELS
 from rollingq_core.plots import COLOURS, BookFigure
 from rollingq_core.plots.style import INK
-from rollingq_core.reproduce.comparison import summarise
+from rollingq_core.reproduce.comparison import REPORTS, summarise
 from rollingq_core.settings import run_method
 from rollingq_core.theory import FeedbackLoop, PathSizes
 from tests.small import SETTING, small_data, small_model
@@ -68,7 +68,19 @@ def runs(trained):
 
 
 @pytest.fixture(scope="module")
-def drawn(trained, runs):
+def tables(trained):
+    """Rows of the noise tests by recipe."""
+    return {
+        recipe: [
+            report(method, seed, run) | {"method": method, "seed": seed}
+            for (method, seed), run in trained.items()
+        ]
+        for recipe, report in REPORTS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def drawn(trained, runs, tables):
     """One drawing of each figure function."""
     contrasts = {"a": attention_contrast(small_model(), small_data().test, "audio")}
     line = torch.linspace(-1, 1, 5)
@@ -91,6 +103,11 @@ def drawn(trained, runs):
     return {
         "alpha_curves": plots.alpha_curves((1, 3), TITLE),
         "anchor_lengths": plots.anchor_lengths(90 * (line + 1), {"α = 0.5": shares}, TITLE),
+        "calibration_curves": plots.calibration_curves(
+            {"levels": LEVELS, "runs": tables["calibration"]}, METHODS, TITLE
+        ),
+        "conflict_bars": plots.conflict_bars({"a": {"runs": tables["conflict"]}}, METHODS, TITLE),
+        "detection_dots": plots.detection_dots({"a": {"runs": tables["table2"]}}, METHODS, TITLE),
         "encoder_gradients": plots.encoder_gradients(runs, METHODS, 1, TITLE),
         "epoch_curves": plots.epoch_curves(runs, METHODS, 1, TITLE),
         "interval_columns": plots.interval_columns(
@@ -108,6 +125,9 @@ def drawn(trained, runs):
         ),
         "mass_against_imbalance": plots.mass_against_imbalance(
             line, {"|q| = 1": shares}, torch.rand(3, 2), TITLE
+        ),
+        "noise_grid": plots.noise_grid(
+            {"levels": LEVELS, "runs": tables["table3"]}, METHODS, TITLE
         ),
         "noise_curves": plots.noise_curves(runs, LEVELS, METHODS, TITLE),
         "partial_products": plots.partial_products([-100 * shares], 1e-45, TITLE),
@@ -347,3 +367,16 @@ def test_paths_over_epochs_draw_ratios():
     np.testing.assert_allclose(
         [line.get_ydata() for line in left.lines], [[2, 1], [3, 1.5], [1, 0.5], [1, 0.5]]
     )
+
+
+def test_tables_of_values_say_mean_spread_and_what_is_missing():
+    rows = [
+        {"method": method, "seed": seed, "x": value, "y": None}
+        for method, values in {"vanilla": (0.1, 0.3), "rollingq": (0.2, 0.6)}.items()
+        for seed, value in enumerate(values)
+    ]
+    columns = {"x": lambda run: run["x"], "y": lambda run: run["y"]}
+    made = plots.value_table(rows, ("vanilla", "rollingq"), columns, "caption")
+    assert made.rows == [["vanilla", "0.20 ± 0.14", "none"], ["RollingQ", "0.40 ± 0.28", "none"]]
+    made = plots.value_differences(rows, [PAIR], {"x": columns["x"]}, "caption", digits=1)
+    assert made.rows == [["RollingQ − vanilla", f"+0.2 ± {0.1 * stats.t.ppf(0.975, 1):.1f}"]]

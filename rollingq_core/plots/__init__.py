@@ -16,6 +16,14 @@ from rollingq_core.plots.cycle import (
     share_paths,
 )
 from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
+from rollingq_core.plots.noise import (
+    calibration_curves,
+    conflict_bars,
+    detection_dots,
+    noise_grid,
+    value_differences,
+    value_table,
+)
 from rollingq_core.plots.regimes import (
     interval_columns,
     of_regime,
@@ -44,6 +52,9 @@ __all__ = [
     "accuracy_table",
     "alpha_curves",
     "anchor_lengths",
+    "calibration_curves",
+    "conflict_bars",
+    "detection_dots",
     "difference_table",
     "encoder_gradients",
     "epoch_curves",
@@ -56,6 +67,7 @@ __all__ = [
     "mass_against_imbalance",
     "mean_interval",
     "noise_curves",
+    "noise_grid",
     "of_method",
     "of_regime",
     "paired_difference",
@@ -71,4 +83,6 @@ __all__ = [
     "signed",
     "token_attention",
     "turn_angles",
+    "value_differences",
+    "value_table",
 ]

@@ -1,0 +1,224 @@
+"""Figures of the noise tests, drawn from their records."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rollingq_core.plots.style import COLOURS, INK, METHODS, Table, figure
+from rollingq_core.plots.training import (
+    Rows,
+    mean_interval,
+    of_method,
+    paired_difference,
+    signed,
+)
+
+MECHANISMS = {"mix": "mixed in", "add": "added", "replace": "whole samples replaced"}
+
+
+def _dots(axis, places, columns: Sequence[Sequence[float]], method: str, **options) -> None:
+    means, halves = np.array([mean_interval(column) for column in columns]).T
+    style = METHODS[method] | options
+    axis.errorbar(means, places, xerr=halves, capsize=2, **style | {"linestyle": "none"})
+
+
+def detection_dots(
+    records: Mapping[str, Mapping[str, Any]], methods: Sequence[str], title: str
+) -> Figure:
+    """Draw how well attention detects noise: correlation and AUROC, mean and 95 % interval.
+
+    Parameters
+    ----------
+    records
+        Records of ``table2`` by the name of their panel's row.
+    methods
+        Which to draw.
+    title
+        The finding.
+    """
+    height = 0.95 * len(records) + 1.2
+    with figure(1, 2, height, sharey=True) as (made, axes):
+        for axis, key, label, still in zip(
+            axes, ("pearson", "auroc"), ("correlation", "AUROC"), (0, 0.5), strict=True
+        ):
+            axis.axvline(still, color=COLOURS["noise"], linewidth=0.8)
+            for shift, method in enumerate(methods):
+                places = -np.arange(len(records)) - 0.15 * (shift - (len(methods) - 1) / 2)
+                columns = [
+                    [run[key] for run in of_method(record["runs"], method)]
+                    for record in records.values()
+                ]
+                _dots(axis, places, columns, method)
+            axis.set_xlabel(label)
+        axes[0].set_yticks(-np.arange(len(records)), list(records), color=INK)
+        axes[0].set_ylabel("data")
+        handles, labels = axes[0].get_legend_handles_labels()
+        made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+        made.suptitle(title, fontsize=11)
+    return made
+
+
+def noise_grid(record: Mapping[str, Any], methods: Sequence[str], title: str) -> Figure:
+    """Draw accuracy over the noise level: a row a mechanism, a column for who gets the noise.
+
+    Parameters
+    ----------
+    record
+        A record of ``table3``.
+    methods
+        Which to draw.
+    title
+        The finding.
+    """
+    targets = ("audio", "visual", "both")
+    with figure(3, 3, 5.6, sharex=True, sharey=True) as (made, axes):
+        for row, (mechanism, name) in zip(axes, MECHANISMS.items(), strict=True):
+            for axis, target in zip(row, targets, strict=True):
+                for method in methods:
+                    curves = np.array(
+                        [run[f"{mechanism} {target}"] for run in of_method(record["runs"], method)]
+                    )
+                    means, halves = np.array([mean_interval(c) for c in 100 * curves.T]).T
+                    style = METHODS[method] | {"markersize": 3, "linewidth": 1.4}
+                    axis.errorbar(record["levels"], means, halves, capsize=1.5, **style)
+            row[0].set_ylabel(f"{name}\naccuracy, %", fontsize=9)
+        for axis, target in zip(axes[0], targets, strict=True):
+            axis.set_title(
+                "noise in both" if target == "both" else f"noise in {target}", loc="center",
+                fontsize=9.5,
+            )  # fmt: skip
+        for axis in axes[-1]:
+            axis.set_xlabel("noise level")
+            axis.set_xticks(record["levels"], [f"{level:g}" for level in record["levels"]])
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+        made.suptitle(title, fontsize=11)
+    return made
+
+
+def conflict_bars(
+    records: Mapping[str, Mapping[str, Any]], methods: Sequence[str], title: str
+) -> Figure:
+    """Draw whom the answers follow where sound and picture disagree, a panel a record.
+
+    Parameters
+    ----------
+    records
+        Records of ``conflict`` by the name of their panel.
+    methods
+        Which to draw.
+    title
+        The finding.
+    """
+    with figure(1, len(records), 0.33 * len(methods) + 1.5, sharey=True) as (made, axes):
+        for axis, (name, record) in zip(np.atleast_1d(axes), records.items(), strict=True):
+            for place, method in enumerate(methods):
+                runs = of_method(record["runs"], method)
+                audio, visual, neither = (
+                    100 * np.mean([part(run) for run in runs])
+                    for part in (
+                        lambda run: run["follows"]["audio"],
+                        lambda run: run["follows"]["visual"],
+                        lambda run: run["neither"],
+                    )
+                )
+                left = 0.0
+                for width, colour, hatch in (
+                    (audio, COLOURS["audio"], ""),
+                    (neither, COLOURS["noise"], "...."),
+                    (visual, COLOURS["visual"], "////"),
+                ):
+                    axis.barh(
+                        -place, width, left=left, color=colour, hatch=hatch, height=0.72,
+                        edgecolor="#fafafa", linewidth=0.4,
+                    )  # fmt: skip
+                    if width > 9:
+                        axis.text(
+                            left + width / 2, -place, f"{width:.0f}", ha="center", va="center",
+                            color="#fafafa", fontsize=9, fontweight="bold",
+                        )  # fmt: skip
+                    left += width
+            axis.set_xlim(0, 100)
+            axis.set_title(name, loc="center", fontsize=9.5)
+            axis.set_xlabel("answers, %")
+            axis.set_yticks(-np.arange(len(methods)), [METHODS[m]["label"] for m in methods])
+        np.atleast_1d(axes)[0].set_ylabel("method")
+        made.suptitle(title, fontsize=11)
+    return made
+
+
+def calibration_curves(record: Mapping[str, Any], methods: Sequence[str], title: str) -> Figure:
+    """Draw the calibration error over the noise level, and reliability at the highest level.
+
+    Parameters
+    ----------
+    record
+        A record of ``calibration``.
+    methods
+        Which to draw.
+    title
+        The finding.
+    """
+    with figure(1, 2, 3.2) as (made, (left, right)):
+        for method in methods:
+            runs = of_method(record["runs"], method)
+            table = np.array([run["ece"] for run in runs])
+            means, halves = np.array([mean_interval(column) for column in table.T]).T
+            left.errorbar(record["levels"], means, halves, capsize=2.5, **METHODS[method])
+            bins = np.array([run["reliability"][-1] for run in runs])
+            part = bins[..., 0].sum(0)
+            kept = part > 0.01 * len(runs)
+            confidence, accuracy = (
+                (bins[..., 0] * bins[..., i]).sum(0)[kept] / part[kept] for i in (1, 2)
+            )
+            right.plot(confidence, accuracy, **METHODS[method])
+        right.plot([0, 1], [0, 1], color=COLOURS["noise"], linewidth=0.8)
+        left.set(xlabel="noise level in the audio", ylabel="expected calibration error")
+        left.set_xticks(record["levels"], [f"{level:g}" for level in record["levels"]])
+        right.set(xlabel="confidence", ylabel="accuracy, audio all noise")
+        left.legend(fontsize=8.5)
+        made.suptitle(title, fontsize=11)
+    return made
+
+
+def value_table(
+    runs: Rows,
+    methods: Sequence[str],
+    columns: Mapping[str, Callable[[Mapping[str, Any]], float | None]],
+    caption: str,
+    digits: int = 2,
+) -> Table:
+    """Return mean ± sd over seeds of some values, a row a method; None counts as missing."""
+    rows = []
+    for method in methods:
+        cells = []
+        for value in columns.values():
+            found = [value(run) for run in of_method(runs, method)]
+            found = [one for one in found if one is not None]
+            cells.append(
+                f"{np.mean(found):.{digits}f} ± {np.std(found, ddof=1):.{digits}f}".replace(
+                    "-", "−"
+                )
+                if len(found) > 1
+                else "none"
+            )
+        rows.append([METHODS[method]["label"], *cells])
+    return Table(["method", *columns], rows, caption)
+
+
+def value_differences(
+    runs: Rows,
+    pairs: Sequence[tuple[str, str]],
+    columns: Mapping[str, Callable[[Mapping[str, Any]], float]],
+    caption: str,
+    digits: int = 2,
+) -> Table:
+    """Return paired differences of some values, mean ± 95 % half width, a row a pair."""
+    rows = []
+    for method, baseline in pairs:
+        found = [paired_difference(runs, method, baseline, value) for value in columns.values()]
+        cells = [f"{signed(mean, digits)} ± {half:.{digits}f}" for mean, half in found]
+        rows.append([f"{METHODS[method]['label']} − {METHODS[baseline]['label']}", *cells])
+    return Table(["difference", *columns], rows, caption)
