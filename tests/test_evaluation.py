@@ -234,16 +234,8 @@ def test_uniform_attention_notices_nothing():
     assert contrast.pearson == 0
 
 
-def shares(normal, noisy):
-    def predictions(values):
-        share = torch.tensor([[value, 1 - value] for value in values])
-        return Predictions(*[torch.zeros(len(values))] * 2, share, *[torch.zeros(1)] * 3, {})
-
-    return AttentionContrast("audio", 0, predictions(normal), predictions(noisy))
-
-
 def test_sensitivity_of_the_toy_example():
-    found = sensitivity(shares([0.8, 0.7, 0.9], [0.5, 0.75, 0.4]))
+    found = sensitivity(torch.tensor([0.8, 0.7, 0.9]), torch.tensor([0.5, 0.75, 0.4]))
     assert found.pearson == pytest.approx(0.724207, abs=1e-5)
     assert found.p_value == pytest.approx(0.103604, abs=1e-5)
     assert found.auroc == pytest.approx(8 / 9)
@@ -256,17 +248,20 @@ def test_sensitivitys_interval_holds_the_truth_about_as_often_as_it_says():
     for seed in range(60):
         kind = generator.normal(size=(40, 1))  # a sample and its twin are alike
         normal, noisy = (kind + generator.normal(size=(40, 2)) + [0, -1]).T
-        found = sensitivity(shares(normal.tolist(), noisy.tolist()), resamples=199, seed=seed)
+        pair = (torch.from_numpy(normal), torch.from_numpy(noisy))
+        found = sensitivity(*pair, resamples=199, seed=seed)
         truth = 0.5 / (2 + 0.25) ** 0.5
         held += found.low <= truth <= found.high
     assert 51 <= held <= 60
 
 
 def test_attention_that_cannot_move_detects_nothing():
-    found = sensitivity(shares([0.5, 0.5], [0.5, 0.5]))
+    found = sensitivity(torch.full((2,), 0.5), torch.full((2,), 0.5))
     assert found == (0.0, 1.0, 0.0, 0.0, 0.5)
     with pytest.raises(ValueError, match="resamples: got 0"):
-        sensitivity(shares([0.1, 0.2], [0.3, 0.4]), resamples=0)
+        sensitivity(torch.zeros(2), torch.ones(2), resamples=0)
+    with pytest.raises(ValueError, match=r"noisy: got shape \[3\] with normal \[2\]"):
+        sensitivity(torch.zeros(2), torch.ones(3))
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=30), st.integers(0, 9))

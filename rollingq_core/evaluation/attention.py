@@ -58,23 +58,28 @@ class Sensitivity(NamedTuple):
     auroc: float
 
 
-def sensitivity(contrast: AttentionContrast, resamples: int = 999, seed: int = 0) -> Sensitivity:
-    """Return how well the attention share of the modality detects that it is noise.
+def sensitivity(normal: Tensor, noisy: Tensor, resamples: int = 999, seed: int = 0) -> Sensitivity:
+    """Return how well a modality's attention share detects that the modality is noise.
 
     Parameters
     ----------
-    contrast
-        Of one model.
+    normal, noisy
+        Share of each sample as it is, and with the modality replaced by noise, ``[N]`` each.
     resamples, seed
         Number and seed of the bootstrap's draws.
 
     Raises
     ------
     ValueError
-        No resample.
+        No resample, or shapes that differ.
     """
     require_number("resamples", resamples, at_least=1)
-    normal, noisy = (1 - share.double().numpy() for share in contrast.share)
+    if normal.dim() != 1 or normal.shape != noisy.shape:
+        raise ValueError(
+            f"noisy: got shape {list(noisy.shape)} with normal {list(normal.shape)}, "
+            "expected [N] each"
+        )
+    normal, noisy = (1 - share.double().numpy() for share in (normal, noisy))
     both = np.concatenate([normal, noisy])
     if np.ptp(both) < 1e-6:  # attention that can't move tells nothing
         return Sensitivity(0.0, 1.0, 0.0, 0.0, 0.5)

@@ -15,7 +15,7 @@ def table2(method: str, seed: int, run: Run) -> dict[str, Any]:
     """Return whether attention notices that the biased modality is noise (the paper's Table 2)."""
     contrast = attention_contrast(run.model, run.data.test, BIASED, seed=seed)
     normal, noisy = (float(share.mean()) for share in contrast.share)
-    return sensitivity(contrast)._asdict() | {"share_normal": normal, "share_noisy": noisy}
+    return sensitivity(*contrast.share)._asdict() | {"share_normal": normal, "share_noisy": noisy}
 
 
 def table3(method: str, seed: int, run: Run) -> dict[str, Any]:
