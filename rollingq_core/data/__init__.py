@@ -4,9 +4,11 @@ from importlib import import_module
 
 from rollingq_core.data.dataset import DataSplits, PairedDataset
 
-__all__ = ["DATASETS", "DataSplits", "PairedDataset", "load_dataset"]
+__all__ = ["DATASETS", "SMALL_DATASETS", "DataSplits", "PairedDataset", "load_dataset"]
 
-DATASETS = ("synthetic", "digits", "avmnist")
+# Those that the book's CPU settings are made for; the others have the paper's input sizes.
+SMALL_DATASETS = ("synthetic", "digits", "avmnist")
+DATASETS = (*SMALL_DATASETS, "avmnist_full", "cremad")
 
 
 def load_dataset(name: str, **options) -> DataSplits:
@@ -14,9 +16,11 @@ def load_dataset(name: str, **options) -> DataSplits:
 
     Parameters
     ----------
-    name : {"synthetic", "digits", "avmnist"}
+    name : {"synthetic", "digits", "avmnist", "avmnist_full", "cremad"}
         ``synthetic`` draws tokens; ``digits`` ships with the package; ``avmnist`` pairs recorded
-        spoken digits with MNIST images, read from the data root or downloaded.
+        spoken digits with MNIST images, read from the data root or downloaded, and
+        ``avmnist_full`` brings such pairs to the paper's input sizes; ``cremad`` is CREMA-D, once
+        it is prepared (``rollingq data prepare cremad``).
     **options
         Arguments of that dataset's ``load`` function, such as ``seed``.
 
