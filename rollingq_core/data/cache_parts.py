@@ -88,8 +88,10 @@ def _write_part(path: Path, names: Sequence[str], make: Callable[[str], Sample |
     samples = {name: sample for name, sample in made.items() if sample is not None}
     first = next(iter(samples.values()), {})
     for name, sample in samples.items():
+        if sample.keys() != first.keys():
+            raise ValueError(f"{name}: got modalities {[*sample]}, expected {[*first]}")
         for modality, row in sample.items():
-            _require_like(first.get(modality), row, modality, name)
+            _require_like(first[modality], row, modality, name)
             if not np.isfinite(row).all():
                 raise ValueError(f"{modality}: got values of {name} that are not finite")
     arrays = {modality: np.stack([s[modality] for s in samples.values()]) for modality in first}
@@ -102,7 +104,7 @@ def _write_part(path: Path, names: Sequence[str], make: Callable[[str], Sample |
 
 
 def _join(parts: Parts, path: Path, modality: str, count: int) -> np.ndarray:
-    moments, first = [], None
+    moments, first, written = [], None, 0
     with written_whole(path) as file:
         for part in parts:
             if modality not in _names(part):
@@ -114,17 +116,20 @@ def _join(parts: Parts, path: Path, modality: str, count: int) -> np.ndarray:
                 np.lib.format.write_array_header_1_0(file, shape | {"descr": first.dtype.str})
             _require_like(first, rows[0], modality, part.name)
             file.write(np.ascontiguousarray(rows).data)
+            written += len(rows)
             if np.issubdtype(rows.dtype, np.floating):
                 flat = rows.reshape(len(rows), -1).astype(np.float64)
                 moments.append(np.stack([flat.mean(axis=1), np.square(flat).mean(axis=1)], axis=1))
+        if written != count:
+            raise ValueError(f"{modality}: got {written} rows, expected {count}, one of each item")
     return np.concatenate(moments) if moments else np.empty((0, 2))
 
 
-def _require_like(first: np.ndarray | None, row: np.ndarray, modality: str, name: str) -> None:
-    if first is None or (row.shape, row.dtype) != (first.shape, first.dtype):
-        expected = "no such modality" if first is None else f"{first.dtype} of shape {first.shape}"
+def _require_like(first: np.ndarray, row: np.ndarray, modality: str, name: str) -> None:
+    if (row.shape, row.dtype) != (first.shape, first.dtype):
         raise ValueError(
-            f"{modality}: got {row.dtype} of shape {row.shape} of {name}, expected {expected}"
+            f"{modality}: got {row.dtype} of shape {row.shape} of {name}, expected {first.dtype} "
+            f"of shape {first.shape}"
         )
 
 

@@ -156,7 +156,7 @@ def prepare(
             "frame_size": list(FRAME_SIZE),
         },
     )
-    make = partial(_sample, root=folder, settings=settings, pictures=pictures)
+    make = partial(sample, root=folder, settings=settings, pictures=pictures)
     target = store.writable_root(folder) / _location(audio)
     cache_build.build(target, contents, make, jobs, progress)
     return target
@@ -229,18 +229,10 @@ def verify(root: str | Path | None = None, jobs: int = 1, progress: bool = False
     )
 
 
-def transforms(scale: Mapping[str, list[float]], training: bool) -> dict:
-    """Return what becomes of each modality's rows as they are read."""
-    return {"audio": Standardise(*scale["audio"]), "visual": Pictures(augment=training)}
-
-
-def _location(audio: str) -> Path:
-    return Path("cache", f"cremad-{audio}")
-
-
-def _sample(
+def sample(
     name: str, root: Path, settings: StftSettings, pictures: str
 ) -> dict[str, np.ndarray] | None:
+    """Return a clip as it is stored, or None where a known bad one can't be read."""
     try:
         clip = read_clip(name, root, settings.sample_rate, pictures)
     except (FileNotFoundError, ValueError):
@@ -249,6 +241,15 @@ def _sample(
         raise
     # Half precision errs by .008 at most near the floor of -16, and the values vary by about 3.
     return {"audio": settings(clip["wave"])[None].astype(np.float16), "visual": clip["visual"]}
+
+
+def transforms(scale: Mapping[str, list[float]], training: bool) -> dict:
+    """Return what becomes of each modality's rows as they are read."""
+    return {"audio": Standardise(*scale["audio"]), "visual": Pictures(augment=training)}
+
+
+def _location(audio: str) -> Path:
+    return Path("cache", f"cremad-{audio}")
 
 
 def _fault(name: str, root: Path, pictures: str) -> tuple[bool, str] | None:

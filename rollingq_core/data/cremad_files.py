@@ -178,7 +178,7 @@ def read_clip(name: str, root: Path, sample_rate: int, pictures: str) -> dict[st
     """
     wave_path, video_path = root / SOUNDS / f"{name}.wav", root / VIDEOS / f"{name}.flv"
     for path in (wave_path, video_path):
-        if path.is_file() and path.open("rb").read(len(POINTER)) == POINTER:
+        if _is_pointer(path):
             raise ValueError(f"{path} is a Git LFS pointer: run `git lfs pull` in {root}")
     wave = audio.load_wave(wave_path, sample_rate)
     if pictures == "jpg":
@@ -204,6 +204,13 @@ def missing_files(names: Iterable[str], root: Path, pictures: str) -> list[Path]
         missing += [root / SOUNDS / f"{name}.wav"] * (f"{name}.wav" not in sounds)
         missing += [root / folder / f"{name}{suffix}"] * (f"{name}{suffix}" not in seen)
     return missing
+
+
+def _is_pointer(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
 
 
 def _locate_split(file: str, folder: Path) -> Path:

@@ -37,16 +37,22 @@ class Pictures:
     def __init__(self, augment: bool) -> None:
         self.augment = augment
         self.resize = v2.Resize((SIDE, SIDE), InterpolationMode.BILINEAR)
-        self.random = v2.Compose([v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip()])
+        self.crop = v2.RandomResizedCrop(SIDE)
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Return float32 ``[B, 3, 224, 224]`` of uint8 ``[B, H, W, 1 or 3]``."""
         pictures = batch.permute(0, 3, 1, 2)
         if self.augment:
-            pictures = torch.stack([self.random(picture) for picture in pictures])
+            # Asked for each step by itself, the transforms take half the time.
+            pictures = torch.stack(
+                [self.crop.transform(one, self.crop.make_params([one])) for one in pictures]
+            )
+            mirrored = torch.rand(len(pictures)) < 0.5
+            pictures[mirrored] = v2.functional.horizontal_flip(pictures[mirrored])
         else:
             pictures = self.resize(pictures)
-        scale = torch.tensor([255 * deviation for deviation in IMAGENET_STD])
-        shift = torch.tensor([255 * mean for mean in IMAGENET_MEAN])
-        pictures = pictures.expand(-1, 3, -1, -1).to(torch.float32, copy=True)
-        return pictures.sub_(shift[:, None, None]).div_(scale[:, None, None]).contiguous()
+        # Bytes are brought into their order before they become four times as large.
+        pictures = pictures.expand(-1, 3, -1, -1).contiguous().to(torch.float32)
+        for colour, mean, deviation in zip(range(3), IMAGENET_MEAN, IMAGENET_STD, strict=True):
+            pictures[:, colour].sub_(255 * mean).div_(255 * deviation)
+        return pictures
