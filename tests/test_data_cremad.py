@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 from benchmarks.cremad_folder import clip_names, make_folder, write_flv
+from rollingq_core import AttentionFusion
 from rollingq_core.data import (
     audio,
     cache,
@@ -25,6 +27,9 @@ from rollingq_core.data import (
     store,
     video,
 )
+from rollingq_core.encoders import small_vit
+from rollingq_core.model import MultimodalModel
+from rollingq_core.training import TrainingConfig, fit
 
 NAMES = clip_names(24)
 # It trains in both splits.
@@ -428,3 +433,19 @@ def test_killed_it_goes_on_and_ends_the_same(root, tmp_path, moment, jobs, parts
     assert cache.read_manifest(cremad.prepare(root)) == expected
     assert [path.name for path in (root / "cache").iterdir()] == ["cremad-code"]
     cache.verify(root / "cache" / "cremad-code")
+
+
+def test_a_model_trains_on_it(root):
+    cremad.prepare(root)
+    data = cremad.load(root=root)
+    torch.manual_seed(0)
+    encoders = {
+        "audio": small_vit((257, 188), data.patch["audio"], dim=8, depth=1),
+        "visual": small_vit((224, 224), data.patch["visual"], channels=3, dim=8, depth=1),
+    }
+    model = MultimodalModel(encoders, AttentionFusion(8, len(data.classes)), len(data.classes))
+    results = [
+        fit(deepcopy(model), data, TrainingConfig(epochs=1, batch_size=8, seed=seed)).history
+        for seed in (0, 0, 1)
+    ]
+    assert results[0] == results[1] != results[2]

@@ -5,10 +5,9 @@ What has to lie where is told in :mod:`rollingq_core.data.cremad_files`.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import joblib
 import numpy as np
@@ -39,7 +38,8 @@ from rollingq_core.data.transforms import Pictures, Standardise
 PATCH = {"audio": (16, 16), "visual": (16, 16)}
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True)
+class Report:
     """What :func:`verify` found.
 
     Attributes
