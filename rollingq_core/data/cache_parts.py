@@ -1,6 +1,6 @@
 """Samples made in parts that outlive a crash, and put together into one array a modality.
 
-A part is one file of :data:`PART_SIZE` items or fewer. It is written whole or not at all, so
+A part is one file of ``PART_SIZE`` items or fewer. It is written whole or not at all, so
 that a part which exists is finished.
 """
 
