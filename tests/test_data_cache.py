@@ -168,6 +168,20 @@ def test_an_error_keeps_what_is_finished(built, tmp_path):
     assert content_of(folder) == content_of(built)
 
 
+@pytest.mark.parametrize("kind", [ValueError, FileNotFoundError])
+def test_an_error_in_another_process_is_the_same_error(built, tmp_path, kind):
+    def fragile(name):
+        if name == NAMES[9]:
+            raise kind(f"{name} is damaged")
+        return make(name)
+
+    with pytest.raises(kind, match="item-9 is damaged"):
+        cache_build.build(tmp_path / "c", contents(), fragile, jobs=2)
+    assert not (tmp_path / "c").exists()
+    cache_build.build(tmp_path / "c", contents(), make, jobs=2)
+    assert content_of(tmp_path / "c") == content_of(built)
+
+
 def test_items_without_a_sample_are_left_out(tmp_path):
     gone = NAMES[4:8] + NAMES[10:]
     folder = tmp_path / "c"

@@ -1,10 +1,13 @@
 """CREMA-D from files on disk to batches, on a small folder in its layout."""
 
+import functools
+import http.server
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -295,6 +298,41 @@ def test_missing_split_files_say_where_they_come_from(root):
     (root / "test.csv").unlink()
     with pytest.raises(ConnectionError, match=r"test\.csv"):
         cremad.prepare(root)
+
+
+@pytest.fixture
+def served(root, source, tmp_path, monkeypatch):
+    """A folder served on this machine in place of the public address of the split files."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    for name in cremad_files.SPLIT_FILES:
+        shutil.copy(source / name, folder)
+    hashes = {name: store.sha256_file(folder / name) for name in cremad_files.SPLIT_FILES}
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
+        thread = threading.Thread(target=host.serve_forever)
+        thread.start()
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr(cremad_files, "SPLIT_FILES", hashes)
+        address = f"http://127.0.0.1:{host.server_port}/"
+        monkeypatch.setattr(cremad_files, "SPLIT_ADDRESS", address)
+        yield folder
+        host.shutdown()
+        thread.join()
+
+
+def test_split_files_are_downloaded_and_verified(root, served):
+    expected = cremad_files.read_split(root)
+    for name in cremad_files.SPLIT_FILES:
+        (root / name).unlink()
+    content = (served / "test.csv").read_bytes()
+    (served / "test.csv").write_bytes(content + b"!")
+    with pytest.raises(ValueError, match="hash"):
+        cremad.prepare(root)
+    assert not (root / "test.csv").exists()
+    (served / "test.csv").write_bytes(content)
+    assert cremad_files.read_split(root) == expected
+    assert cremad.verify(root).published
 
 
 def test_videos_without_a_decoder_say_what_to_install(root, monkeypatch):

@@ -8,7 +8,8 @@ lie in Git LFS. What is expected in the folder, and where it comes from:
   may lie in ``Image-01-FPS/<clip>/<number>.jpg``.
 - ``train.csv`` and ``test.csv``, lines of ``clip,EMOTION`` without a header: the split that most
   papers use, from the folder ``data/CREMAD`` of https://github.com/GeWu-Lab/OGM-GE_CVPR2022.
-  They are downloaded if they are missing.
+  Where they are missing, they are taken from ``published-splits/CREMAD`` in the data root, or
+  downloaded.
 """
 
 import hashlib
