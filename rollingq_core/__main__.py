@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rollingq_core.data import DATASETS
+from rollingq_core.data import DATASETS, cremad, cremad_files
 from rollingq_core.reproduce import comparison, grid, regimes
 from rollingq_core.settings import SETTINGS
 
@@ -11,10 +11,40 @@ from rollingq_core.settings import SETTINGS
 MAPS = {"grid": (grid, grid.TUNING_SEEDS), "regimes": (regimes, comparison.REPORTING_SEEDS)}
 
 
+def add_data_command(commands: argparse._SubParsersAction) -> None:
+    """Add ``data``, which brings a large dataset into the form that training reads."""
+    needed = " ".join(cremad_files.__doc__.replace("``", "").split())
+    data = commands.add_parser(
+        "data",
+        help="prepare a large dataset, or verify its files",
+        description=f"Prepare CREMA-D, or verify its files. {needed}",
+        epilog="example: python -m rollingq_core data prepare cremad --root CREMA-D --jobs 4",
+    )
+    data.add_argument("action", choices=("prepare", "verify"))
+    data.add_argument("dataset", choices=("cremad",))
+    data.add_argument("--root", type=Path, help="its folder; CREMA-D in the data root by default")
+    data.add_argument("--jobs", type=int, default=1, help="processes to use")
+    data.add_argument(
+        "--audio", choices=[*cremad.CREMAD_SETTINGS], default="code", help="spectrograms to prepare"
+    )
+
+
+def run_data_command(options: argparse.Namespace) -> None:
+    """Prepare a dataset and print where it lies, or print what :func:`cremad.verify` finds."""
+    if options.action == "prepare":
+        print(cremad.prepare(options.root, options.audio, options.jobs, progress=True))
+        return
+    report = cremad.verify(options.root, options.jobs, progress=True)
+    print(report)
+    if not report.ok:
+        raise SystemExit(1)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; ``arguments`` are those of the process by default."""
     parser = argparse.ArgumentParser(prog="rollingq", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    add_data_command(commands)
     reproduce = commands.add_parser(
         "reproduce",
         help="compute a result record anew",
@@ -39,6 +69,12 @@ def main(arguments: list[str] | None = None) -> None:
     reproduce.add_argument("--jobs", type=int, default=2, help="processes to use")
     reproduce.add_argument("--out", type=Path, default=Path("results"), help="folder to write to")
     options = parser.parse_args(arguments)
+    if options.command == "data":
+        try:
+            run_data_command(options)
+        except (OSError, ValueError) as error:
+            parser.exit(1, f"rollingq: {' '.join(str(error).split())}\n")
+        return
     recipes = tuple(dict.fromkeys(options.recipes))
     maps = [name for name in recipes if name in MAPS]
     if maps and len(recipes) > 1:
