@@ -4,6 +4,7 @@ import os
 
 import pytest
 from hypothesis import settings
+from joblib.externals.loky import get_reusable_executor
 
 from tests.browser import CHROMIUM, FLAGS
 
@@ -13,6 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples on each run, and no deadline: a first call may compile or load a library.
 settings.register_profile("book", deadline=None, derandomize=True)
 settings.load_profile("book")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_idle_workers():
+    """End joblib's workers with the module: they time out, and must not while they are wanted."""
+    yield
+    get_reusable_executor().shutdown(wait=True)
 
 
 @pytest.fixture(scope="session")
