@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from rollingq_core._files import written_whole
+from rollingq_core._ranks import gathered, rank, world_size
 
-FORMAT = "rollingq-checkpoint-2"
+FORMAT = "rollingq-checkpoint-3"
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -96,31 +97,61 @@ class RunState:
             self.best = {"epoch": record["epoch"], "score": score, "model": state}
 
     def save(self, path: str | Path) -> None:
-        """Write everything needed to go on after the last closed epoch."""
-        save_checkpoint(
-            path,
-            {
-                "identity": self.identity,
-                "parts": {name: part.state_dict() for name, part in self.parts.items()},
-                "history": self.history,
-                "best": self.best,
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state_all(),
-            },
-        )
+        """Write everything needed to go on after the last closed epoch.
+
+        Where several processes train, all call it and the first one writes.
+        """
+        state = {
+            "identity": self.identity,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "history": self.history,
+            "best": self.best,
+            "random": gathered(_random_state()),
+        }
+        if rank() == 0:
+            save_checkpoint(path, state)
 
     def resume(self, path: str | Path, device: torch.device) -> None:
         """Go on from :meth:`save`; a checkpoint of another run raises a ``ValueError``."""
         state = load_checkpoint(path, device)
-        identity = state.get("identity")
-        if identity != self.identity:
-            raise ValueError(f"checkpoint: {path} is of {identity}, expected {self.identity}")
+        require_identity(path, state, self.identity)
+        processes, now = len(state["random"]), world_size()
+        if processes != now:
+            raise ValueError(f"checkpoint: {path} is of {processes} processes, expected {now}")
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
         self.history, self.best = state["history"], state["best"]
-        torch.set_rng_state(state["random"].cpu())
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
+        random = state["random"][rank()]
+        torch.set_rng_state(random["cpu"].cpu())
+        if random["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(random["cuda"].cpu())
+
+
+def require_identity(path: str | Path, state: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise a ``ValueError`` that names the differences where a checkpoint is of another run."""
+    found, wanted = _flat(state.get("identity")), _flat(expected)
+    names = [name for name in found | wanted if found.get(name) != wanted.get(name)]
+    if names:
+        of, instead = (
+            ", ".join(f"{name} {one.get(name)!r}" for name in names) for one in (found, wanted)
+        )
+        raise ValueError(f"checkpoint: {path} is of {of}; expected {instead}")
+
+
+def _flat(identity: Any) -> dict[str, Any]:
+    flat = {}
+    for group, value in identity.items() if isinstance(identity, dict) else ():
+        if isinstance(value, dict):
+            flat |= {f"{group}.{name}": one for name, one in value.items()}
+        else:
+            flat[group] = value
+    return flat
+
+
+def _random_state() -> dict[str, Any]:
+    """Return the random state of this process, on the CPU and on the GPU that it uses."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}

@@ -11,8 +11,9 @@ from rollingq_core.data.dataset import DataSplits
 from rollingq_core.encoders import TokenMLP
 from rollingq_core.fusion.attention import AttentionFusion
 from rollingq_core.model import MultimodalModel
+from rollingq_core.recipe import TrainingConfig
 from rollingq_core.rolling import RollingQ, RotationEvent
-from rollingq_core.training import TrainingConfig, TrainingResult, fit
+from rollingq_core.training import TrainingResult, fit
 
 METHODS = ("vanilla", "rollingq", "random_matched", "random_free", "uniform")
 

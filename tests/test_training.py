@@ -14,7 +14,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from rollingq_core import RollingQ, attention_imbalance_rate, training
 from rollingq_core.checkpoint import load_checkpoint
 from rollingq_core.model import predict
-from rollingq_core.training import TrainingConfig, fit, learning_rate_factor, total_loss
+from rollingq_core.recipe import TrainingConfig, learning_rate_factor
+from rollingq_core.training import fit, total_loss
 from tests.small import DROPOUT, TRAINING, assert_same_state, small_data, small_model, train
 
 # Small enough that float32 weights do not move.
