@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import distributed
 
-from rollingq_core._ranks import gathered, rank, world_size
+from rollingq_core._ranks import gathered, world_size
 
 LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "socket")
 
@@ -49,31 +49,36 @@ def start(
         strategy=strategy,
     )
     if strategy != "auto":
-        with lost_connections_named():
+        with lost_processes_named(fabric):
             fabric.launch()
     return fabric
 
 
 @contextmanager
-def lost_connections_named() -> Iterator[None]:
-    """Raise a ``ConnectionError`` when another process has gone or does not answer in time."""
+def lost_processes_named(fabric: Fabric) -> Iterator[None]:
+    """Raise a ``ConnectionError`` when another process has gone or does not answer in time.
+
+    Those that this process has started are ended then, as one that hangs would stay for ever.
+    """
     try:
         yield
     except RuntimeError as error:
-        several = distributed.is_available() and distributed.is_initialized()
-        if not several or not any(word in str(error).lower() for word in LOST):
+        several = fabric.world_size
+        if several == 1 or not any(word in str(error).lower() for word in LOST):
             raise
-        first = (str(error).splitlines() or [""])[0]
+        for process in getattr(fabric.strategy.launcher, "procs", ()):
+            process.kill()
+        reason = (str(error).splitlines() or [""])[0]
         raise ConnectionError(
-            f"process {rank()} of {world_size()}: another one has stopped or does not answer; "
-            f"start the same command again to go on from the last checkpoint ({first})"
+            f"process {fabric.global_rank} of {several}: another one has stopped or does not "
+            "answer; start the same command again to go on from the last checkpoint "
+            f"({reason})"
         ) from error
 
 
 def seen_by_all(path: str | Path) -> bool:
     """Return whether all processes see a file; if only some do, raise a ``ValueError``."""
-    with lost_connections_named():
-        seen = gathered(Path(path).exists())
+    seen = gathered(Path(path).exists())
     if any(seen) and not all(seen):
         raise ValueError(
             f"checkpoint: process {seen.index(False)} does not see {path}, "

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from rollingq_core._checks import require_number
-from rollingq_core._launch import finish, lost_connections_named, seen_by_all, start
+from rollingq_core._launch import finish, lost_processes_named, seen_by_all, start
 from rollingq_core._ranks import OwnPart, own_part, rank, world_size
 from rollingq_core.checkpoint import RunState
 from rollingq_core.data.dataset import DataSplits
@@ -145,27 +145,27 @@ def fit(
     options = {"precision": precision, "accumulate": accumulate, "clip": clip}
     identity = run_identity(model, data, config, rolling) | {"options": options}
     run = RunState(identity, parts | {"precision": scaling}, config.selection)
-    if checkpoint is not None and seen_by_all(checkpoint):
-        run.resume(checkpoint, fabric.device)
     # Pinned memory is copied to a GPU while that computes.
     reading = {"num_workers": num_workers, "pin_memory": fabric.device.type == "cuda"}
     reading = reading if num_workers else {}
-
     hidden = not progress or rank() > 0
-    bar = tqdm(range(total), initial=len(run.history), total=total, disable=hidden)
-    for epoch in range(len(run.history), total):
-        fusing = epoch >= config.pretrain_epochs
-        loader = fabric.setup_dataloaders(
-            shuffled(data.train, config, epoch, **reading), use_distributed_sampler=False
-        )
-        lr = scheduler.get_last_lr()[0]
-        meters = Meters(model.modalities)
-        wrapped.train()
-        with lost_connections_named():
+    with lost_processes_named(fabric):
+        if checkpoint is not None and seen_by_all(checkpoint):
+            run.resume(checkpoint, fabric.device)
+        bar = tqdm(range(total), initial=len(run.history), total=total, disable=hidden)
+        for epoch in range(len(run.history), total):
+            fusing = epoch >= config.pretrain_epochs
+            loader = fabric.setup_dataloaders(
+                shuffled(data.train, config, epoch, **reading), use_distributed_sampler=False
+            )
+            lr = scheduler.get_last_lr()[0]
+            meters = Meters(model.modalities)
+            wrapped.train()
             for step, (inputs, labels) in enumerate(loader):
                 size = min(config.batch_size, len(data.train) - step * config.batch_size)
                 own = len(own_part(size))
-                weight = own / size * world_size()  # as the processes' gradients are averaged
+                # The processes' gradients are averaged, whatever the sizes of their parts.
+                weight = own / size * world_size()
                 optimizer.zero_grad()
                 fusion, loss = _backward(
                     fabric, wrapped, inputs, labels, weight, accumulate, fusing
@@ -186,16 +186,16 @@ def fit(
             record |= meters.compute(epoch)
             if fusing:
                 record |= close_observation(rolling, model.modalities)
-        if fusing:
-            judged = predict(model, data.validation, **reading)
-            record |= {"validation_loss": judged.loss, "validation_accuracy": judged.accuracy}
-        run.close_epoch(record)
-        if checkpoint is not None:
-            run.save(checkpoint)
-        if on_epoch is not None:
-            on_epoch(record)
-        bar.update()
-        bar.set_postfix(loss=f"{record['train_loss']:.3f}", refresh=False)
+                judged = predict(model, data.validation, **reading)
+                record["validation_loss"] = judged.loss
+                record["validation_accuracy"] = judged.accuracy
+            run.close_epoch(record)
+            if checkpoint is not None:
+                run.save(checkpoint)
+            if on_epoch is not None:
+                on_epoch(record)
+            bar.update()
+            bar.set_postfix(loss=f"{record['train_loss']:.3f}", refresh=False)
     bar.close()
     model.load_state_dict(run.best["model"])
     finish()
