@@ -38,7 +38,6 @@ def start(
     if devices != 1 or num_nodes > 1:
         strategy = DDPStrategy(
             timeout=timedelta(seconds=timeout),
-            broadcast_buffers=False,  # each process turns its query itself
             find_unused_parameters=unused_parameters,
         )
     fabric = Fabric(

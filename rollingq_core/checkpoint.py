@@ -114,25 +114,43 @@ class RunState:
     def resume(self, path: str | Path, device: torch.device) -> None:
         """Go on from :meth:`save`; a checkpoint of another run raises a ``ValueError``."""
         state = load_checkpoint(path, device)
-        require_identity(path, state, self.identity)
-        processes, now = len(state["random"]), world_size()
-        if processes != now:
-            raise ValueError(f"checkpoint: {path} is of {processes} processes, expected {now}")
+        _require_identity(path, state.get("identity"), self.identity)
         try:
+            processes, now = len(state["random"]), world_size()
+            if processes != now:
+                raise ValueError(f"trained by {processes} processes, expected {now}")
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
-        self.history, self.best = state["history"], state["best"]
-        random = state["random"][rank()]
-        torch.set_rng_state(random["cpu"].cpu())
-        if random["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(random["cuda"].cpu())
+            self.history, self.best = state["history"], state["best"]
+            random = state["random"][rank()]
+            torch.set_rng_state(random["cpu"].cpu())
+            if random["cuda"] is not None and torch.cuda.is_available():
+                torch.cuda.set_rng_state(random["cuda"].cpu())
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"checkpoint: {path} is of another model or run: {error}") from error
 
 
-def require_identity(path: str | Path, state: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise a ``ValueError`` that names the differences where a checkpoint is of another run."""
-    found, wanted = _flat(state.get("identity")), _flat(expected)
+def load_checkpoint_of(path: str | Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """Read a run's checkpoint; all of ``identity`` has to be the run's, which may have more.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it can't be read.
+    ValueError
+        It is damaged, holds more than data, or is of another run; says what differs.
+    """
+    state = load_checkpoint(path)
+    found = state.get("identity")
+    found = found if isinstance(found, dict) else {}
+    _require_identity(path, {name: found.get(name) for name in identity}, identity)
+    if not isinstance(state.get("history"), list):
+        raise ValueError(f"checkpoint: {path} has no history, expected one")
+    return state
+
+
+def _require_identity(path: str | Path, found: Any, expected: dict[str, Any]) -> None:
+    found, wanted = _flat(found), _flat(expected)
     names = [name for name in found | wanted if found.get(name) != wanted.get(name)]
     if names:
         of, instead = (

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
+from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
+from rollingq_core.data import load_dataset
 from rollingq_core.reproduce import comparison, grid, regimes
 
 
@@ -43,11 +45,22 @@ def test_recipes_of_setting_t_write_their_record(arguments, seeds, monkeypatch, 
     ("arguments", "message"),
     [
         ([], "the following arguments are required: command"),
-        (["train"], "invalid choice: 'train'"),
+        (["sing"], "invalid choice: 'sing'"),
+        (["train"], "the following arguments are required: --out"),
+        (["train", "--out", "x", "--method", "magic"], "argument --method: invalid choice"),
+        (["train", "--out", "x", "--profile", "huge"], "argument --profile: invalid choice"),
+        (["evaluate", "x"], "the following arguments are required: --test"),
+        (["evaluate", "x", "--test", "table9"], "argument --test: invalid choice: 'table9'"),
         (["reproduce"], "the following arguments are required: recipe"),
         (["reproduce", "table9"], "argument recipe: invalid choice: 'table9'"),
         (["reproduce", "grid", "table2"], "recipe: got grid table2, expected grid alone"),
         (["reproduce", "comparison", "--data", "movies"], "argument --data: invalid choice"),
+        # Small recipes are for small datasets.
+        (["reproduce", "comparison", "--data", "cremad"], "argument --data: invalid choice"),
+        (["data"], "the following arguments are required: action, dataset"),
+        (["data", "prepare", "movies"], "argument dataset: invalid choice: 'movies'"),
+        (["data", "mend", "cremad"], "argument action: invalid choice: 'mend'"),
+        (["data", "prepare", "cremad", "--audio", "x"], "argument --audio: invalid choice: 'x'"),
         (["reproduce", "comparison", "--setting", "X"], "argument --setting: invalid choice"),
         (["reproduce", "comparison", "--seeds", "many"], "argument --seeds: invalid int value"),
         (["reproduce", "comparison", "--seeds", "0"], "--seeds: got 0, expected at least 1"),
@@ -63,10 +76,78 @@ def test_bad_arguments_end_with_code_2_and_a_clear_line(arguments, message, monk
     assert message in last
 
 
-def test_run_as_a_module_its_help_shows_an_example(root, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["rollingq", "reproduce", "--help"])
+@pytest.fixture
+def cremad_root(tmp_path):
+    return make_folder(tmp_path / "CREMA-D", clip_names(12), size=(36, 48))
+
+
+def test_cremad_is_verified_prepared_and_read(cremad_root, capsys):
+    main(["data", "verify", "cremad", "--root", str(cremad_root)])
+    assert capsys.readouterr().out.splitlines()[-1] == "ok"
+    main(["data", "prepare", "cremad", "--root", str(cremad_root), "--audio", "paper"])
+    assert capsys.readouterr().out == f"{cremad_root / 'cache' / 'cremad-paper'}\n"
+    data = load_dataset("cremad", root=cremad_root, audio="paper")
+    assert data.test[0][0]["audio"].shape == (1, 257, 299)
+
+
+def test_verify_of_a_damaged_folder_ends_with_code_1(cremad_root, capsys):
+    next((cremad_root / "AudioWAV").iterdir()).write_bytes(b"no sound")
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "verify", "cremad", "--root", str(cremad_root)])
+    assert stop.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "damaged: 1" in lines
+    assert lines[-1] == "not ok"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--root", "nowhere"], "nowhere has no folder VideoFlash. CREMA-D can't be fetched"),
+        (["--jobs", "0"], "jobs: got 0, expected a finite number of at least 1"),
+    ],
+)
+@pytest.mark.parametrize("action", ["prepare", "verify"])
+def test_an_expected_error_is_one_line_and_code_1(
+    action, options, message, cremad_root, monkeypatch, capsys
+):
+    monkeypatch.setenv("ROLLINGQ_DATA", str(cremad_root.parent))
+    with pytest.raises(SystemExit) as stop:
+        main(["data", action, "cremad", *options])
+    assert stop.value.code == 1
+    written = capsys.readouterr().err.splitlines()
+    assert len(written) == 1
+    assert written[0].startswith("rollingq: ")
+    assert message in written[0]
+    assert not list(cremad_root.parent.rglob("manifest.json"))
+
+
+def test_help_of_data_says_what_it_needs_and_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "--help"])
+    assert stop.value.code == 0
+    text = "".join(capsys.readouterr().out.split())
+    for part in (
+        "example: python -m rollingq_core data prepare cremad --root CREMA-D",
+        "https://github.com/CheyneyComputerScience/CREMA-D",
+        "https://github.com/GeWu-Lab/OGM-GE_CVPR2022",
+        "AudioWAV/<clip>.wav",
+    ):
+        assert part.replace(" ", "") in text
+
+
+EXAMPLES = {
+    "train": "--data digits --method mt+rollingq --profile cpu --out runs/digits",
+    "evaluate": "runs/digits --test noise",
+    "reproduce": "comparison",
+}
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_run_as_a_module_its_help_shows_an_example(command, root, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["rollingq", command, "--help"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(root / "rollingq_core" / "__main__.py"), run_name="__main__")
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "example: python -m rollingq_core reproduce comparison" in text
+    assert f"example: python -m rollingq_core {command} {EXAMPLES[command]}" in text

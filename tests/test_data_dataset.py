@@ -70,8 +70,8 @@ def test_bad_tensors_are_named(inputs, labels, message):
 
 
 def test_unknown_dataset_is_named():
-    with pytest.raises(ValueError, match="name: got 'cremad'"):
-        load_dataset("cremad")
+    with pytest.raises(ValueError, match="name: got 'movies'"):
+        load_dataset("movies")
 
 
 def test_hash_sees_every_value_and_label():

@@ -273,6 +273,38 @@ def test_splits_share_nothing_and_labels_agree(filled_root, held_out):
         assert (test[1] < 5).all()
 
 
+def test_the_papers_input_sizes(filled_root, monkeypatch):
+    small = load_dataset("avmnist", root=filled_root, token_noise=0, **sizes(20))
+    full = load_dataset("avmnist_full", root=filled_root, **sizes(20))
+    for split in ("train", "validation", "test"):
+        inputs, labels = getattr(full, split).__getitems__(range(20))
+        assert inputs["audio"].shape == (20, 1, 257, 188)
+        assert inputs["visual"].shape == (20, 3, 224, 224)
+        same = getattr(small, split)
+        assert torch.equal(labels, same.labels)
+        # Both show the same image: one scaled, one not.
+        shrunk = torch.nn.functional.avg_pool2d(inputs["visual"][:, :1], 8)
+        pairs = zip(shrunk.flatten(1), same.inputs["visual"].flatten(1), strict=True)
+        assert min(torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairs) > 0.9
+    mean = full.train.__getitems__(range(20))[0]["audio"].double().mean()
+    assert abs(mean) < 1e-3
+    with monkeypatch.context() as patch:
+        patch.setattr(fsdd, "recordings_folder", lambda root: pytest.fail("built again"))
+        again = load_dataset("avmnist_full", root=filled_root, **sizes(20))
+    other = load_dataset("avmnist_full", root=filled_root, seed=1, **sizes(20))
+    assert full.data_hash == again.data_hash != other.data_hash
+    assert len(list((filled_root / "cache").glob("avmnist-full-*"))) == 2
+
+
+def test_a_changed_recording_is_not_cached_at_full_size(filled_root):
+    folder = filled_root / fsdd.LOCATION
+    for path in folder.glob("7_*.wav"):
+        shutil.copy(folder / "6_theo_3.wav", path)
+    with pytest.raises(ValueError, match=r"7_\w+\.wav has SHA-256"):
+        load_dataset("avmnist_full", root=filled_root, **sizes(20))
+    assert not list((filled_root / "cache").rglob("manifest.json"))
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

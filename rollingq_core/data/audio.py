@@ -190,6 +190,10 @@ class StftSettings:
     center: bool
     copies: int | None = None
 
+    def version(self) -> str:
+        """Return what stored pictures depend on, for the key of a cache."""
+        return f"log_stft 1, {self}, {FLOOR}, librosa {version('librosa')}"
+
     def __call__(self, wave: np.ndarray) -> np.ndarray:
         """Tile, clip to [-1, 1] and transform a wave at ``sample_rate``."""
         wave = tile_to_length(wave, self.sample_rate * self.seconds, self.copies)
@@ -201,6 +205,8 @@ CREMAD_CODE = StftSettings(22050, 3, n_fft=512, hop=353, center=True, copies=3)
 # The paper's 257 x 299 and 257 x 1004: 353 is there the *overlap* of frames, so they hop by 159.
 CREMAD_PAPER = StftSettings(16000, 3, n_fft=512, hop=159, center=False)
 KINETICS_SOUNDS_PAPER = StftSettings(16000, 10, n_fft=512, hop=159, center=False)
+# By the names that a cache and the command line use.
+CREMAD_SETTINGS = {"code": CREMAD_CODE, "paper": CREMAD_PAPER}
 
 
 def _check_wave(wave: np.ndarray) -> None:

@@ -8,6 +8,7 @@ them are on two sides.
 The recordings keep their official split: index 0 to 4 tests. Of the rest, 5 to 9 validate.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,31 +57,64 @@ def load(
     ValueError
         If an argument is out of range, or a file is damaged.
     """
-    if held_out_speaker is not None and held_out_speaker not in fsdd.SPEAKERS:
-        raise ValueError(
-            f"held_out_speaker: got {held_out_speaker!r}, expected one of {fsdd.SPEAKERS}"
-        )
     images, image_labels = mnist.read_images(root)
     clips = fsdd.spoken_recordings(root)
-    recording_split_of = recording_splits(clips["speaker"], clips["index"], held_out_speaker)
-    image_split_of = image_splits(len(images))
+    sizes = (train_pairs, validation_pairs, test_pairs)
     splits = []
-    for position, (split, pairs) in enumerate(
-        zip(SPLITS, (train_pairs, validation_pairs, test_pairs), strict=True)
-    ):
-        generator = np.random.default_rng([seed, position])
-        candidates = np.flatnonzero(image_split_of == split)
-        chosen = candidates[balanced_choice(image_labels[candidates], pairs, generator)]
-        recordings = np.flatnonzero(recording_split_of == split)
-        matched = recordings[
-            match_labels(image_labels[chosen], clips["digit"][recordings], generator)
-        ]
+    for chosen, matched in draw_pairs(image_labels, clips, sizes, seed, held_out_speaker).values():
         inputs = {
             "audio": torch.from_numpy(clips["log_mel"][matched])[:, None],
             "visual": torch.from_numpy(images[chosen])[:, None],
         }
         splits.append(PairedDataset(inputs, torch.from_numpy(image_labels[chosen])))
     return prepared("avmnist", splits, PATCH, token_noise, seed)
+
+
+def draw_pairs(
+    image_labels: np.ndarray,
+    clips: Mapping[str, np.ndarray],
+    sizes: Sequence[int],
+    seed: int,
+    held_out_speaker: str | None = None,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Draw pairs of an image and a recording of the same digit, from the same split.
+
+    Parameters
+    ----------
+    image_labels : np.ndarray
+        Digit of each image, in the file's order.
+    clips : mapping of str to np.ndarray
+        ``digit``, ``speaker`` and ``index`` of each recording.
+    sizes : sequence of int
+        Pairs in the training, validation and test split.
+    seed, held_out_speaker
+        As in :func:`load`.
+
+    Returns
+    -------
+    dict of str to (np.ndarray, np.ndarray)
+        By split: which image and which recording each pair has.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+    if held_out_speaker is not None and held_out_speaker not in fsdd.SPEAKERS:
+        raise ValueError(
+            f"held_out_speaker: got {held_out_speaker!r}, expected one of {fsdd.SPEAKERS}"
+        )
+    recording_split_of = recording_splits(clips["speaker"], clips["index"], held_out_speaker)
+    image_split_of = image_splits(len(image_labels))
+    pairs = {}
+    for position, (split, size) in enumerate(zip(SPLITS, sizes, strict=True)):
+        generator = np.random.default_rng([seed, position])
+        candidates = np.flatnonzero(image_split_of == split)
+        chosen = candidates[balanced_choice(image_labels[candidates], size, generator)]
+        recordings = np.flatnonzero(recording_split_of == split)
+        matched = match_labels(image_labels[chosen], clips["digit"][recordings], generator)
+        pairs[split] = (chosen, recordings[matched])
+    return pairs
 
 
 def image_splits(count: int) -> np.ndarray:

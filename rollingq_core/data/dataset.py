@@ -81,13 +81,15 @@ class DataSplits:
     name : str
         Name that ``load_dataset`` knows it by.
     train, validation, test : PairedDataset
-        The three splits; validation chooses, test reports.
+        The three splits; validation chooses, test reports. Large datasets have a
+        :class:`rollingq_core.data.cache.CachedDataset` each, which holds no tensors.
     classes : tuple of str
         Class names, in label order.
     patch : dict of str to (int, int), or None
         Height and width of the patch that becomes one token; None if inputs are tokens already.
     data_hash : str
-        SHA-256 over all tensors of all splits (see :func:`hash_splits`).
+        SHA-256 over all tensors of all splits (see :func:`hash_splits`), or that of a cache and
+        the name of its split.
     """
 
     name: str

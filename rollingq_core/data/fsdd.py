@@ -9,6 +9,7 @@ import hashlib
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,13 @@ def _extract(manifest: dict[str, str], root: str | Path | None) -> dict[str, np.
     for name, sha256 in manifest.items():
         store.verify_file(folder / name, sha256)
         pictures.append(audio.log_mel(audio.load_wave(folder / name, audio.MEL_RATE)))
-    digits, speakers, indices = zip(*(Path(name).stem.split("_") for name in manifest), strict=True)
+    return {"log_mel": np.stack(pictures), **read_names(manifest)}
+
+
+def read_names(names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return ``digit``, ``speaker`` and ``index`` of recordings by what their names say."""
+    digits, speakers, indices = zip(*(Path(name).stem.split("_") for name in names), strict=True)
     return {
-        "log_mel": np.stack(pictures),
         "digit": np.array(digits, dtype=np.int64),
         "speaker": np.array(speakers),
         "index": np.array(indices, dtype=np.int64),

@@ -1,0 +1,178 @@
+"""Prepared samples on disk, read as memory-mapped arrays.
+
+A cache is a folder with one ``<modality>.npy`` each and ``labels.npy``, a row a sample, and with
+``manifest.json``, which says what they are. :mod:`rollingq_core.data.cache_build` makes it.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from rollingq_core._checks import require_choice
+from rollingq_core.data import store
+from rollingq_core.data.dataset import DataSplits
+
+FORMAT = "rollingq-cache-1"
+MANIFEST = "manifest.json"
+PLACES = ("train", "validation", "test")
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """Return the manifest of a finished cache.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is damaged, or of another format.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"folder: {path} is damaged: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"folder: {path} is no manifest of format {FORMAT!r}")
+    if manifest.get("hash") != manifest_hash(manifest):
+        raise ValueError(f"folder: {path} is damaged: its content has another hash than it states")
+    return manifest
+
+
+def verify(folder: str | Path) -> None:
+    """Read a whole cache and compare each file's SHA-256 with the manifest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If one differs.
+    """
+    for name, sha256 in read_manifest(folder)["files"].items():
+        store.verify_file(Path(folder) / name, sha256)
+
+
+def manifest_hash(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of all that a manifest states, the files' hashes among it."""
+    content = {name: value for name, value in manifest.items() if name != "hash"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class CachedDataset(Dataset):
+    """Some rows of a cache, read from disk as they are asked for.
+
+    It can be pickled: each worker of a loader maps the files itself.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A finished cache.
+    rows : sequence of int
+        The rows that are this dataset's samples.
+    transforms : mapping of str to callable
+        By modality: what makes a float32 batch of the rows as stored, ``[B, ...]``.
+
+    Raises
+    ------
+    FileNotFoundError or ValueError
+        If a file is missing or cut short.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        rows: Sequence[int],
+        transforms: Mapping[str, Callable[[Tensor], Tensor]],
+    ) -> None:
+        self.folder, self.rows = Path(folder), np.asarray(rows, dtype=np.int64)
+        self.transforms = dict(transforms)
+        self._arrays = self._open()
+        labels = np.load(self.folder / "labels.npy", allow_pickle=False)
+        self.labels = torch.from_numpy(labels[self.rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
+        inputs, labels = self.__getitems__([index])
+        return {name: batch[0] for name, batch in inputs.items()}, labels[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the samples at ``indices`` as one batch; use with an identity ``collate_fn``."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        rows = self.rows[chosen]
+        inputs = {
+            name: transform(torch.from_numpy(self._arrays[name][rows]))
+            for name, transform in self.transforms.items()
+        }
+        return inputs, self.labels[torch.from_numpy(chosen)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map would be pickled with all its values.
+        return {name: value for name, value in vars(self).items() if name != "_arrays"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._arrays = self._open()
+
+    def _open(self) -> dict[str, np.ndarray]:
+        return {
+            name: np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in self.transforms
+        }
+
+
+def cached_splits(
+    folder: str | Path,
+    name: str,
+    split: str,
+    transforms: Callable[[dict[str, list[float]], bool], Mapping[str, Callable]],
+    patch: dict[str, tuple[int, int]],
+) -> DataSplits:
+    """Return a cache's samples split in one of its ways.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A finished cache.
+    name : str
+        The dataset's name.
+    split : str
+        Which of the ways to split.
+    transforms : callable
+        Returns the transforms of :class:`CachedDataset`, from the training split's mean and
+        standard deviation by modality, and from whether it is the training split.
+    patch : dict
+        As in :class:`DataSplits`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such split, or a part of it is empty.
+    """
+    manifest = read_manifest(folder)
+    require_choice("split", split, tuple(manifest["splits"]))
+    places = np.array(manifest["splits"][split])
+    datasets = {}
+    for place in PLACES:
+        rows = np.flatnonzero(places == place)
+        if not len(rows):
+            raise ValueError(f"split: got no {place} sample in {split!r}, expected at least one")
+        views = transforms(manifest["scale"][split], place == "train")
+        datasets[place] = CachedDataset(folder, rows, views)
+    return DataSplits(
+        name=name,
+        classes=tuple(manifest["classes"]),
+        patch=patch,
+        # Two ways to split the same samples are two datasets.
+        data_hash=f"{manifest['hash']}-{split}",
+        **datasets,
+    )
