@@ -432,7 +432,7 @@ print(f"clean accuracy changes by {clean.min():+.1f} to {clean.max():+.1f} point
 # - **The threshold is a switch.** In the first epochs AIR is far above any small $\beta$, so up to
 #   about 0.2 the choice hardly matters. Above the largest AIR nothing ever turns.
 # - **The strength has a floor, not an optimum.** With $\rho = 0.3$ the anchor lies near the middle of
-#   both keys, and half of the gain is lost. From $\rho = 1$ on, the anchor is nearly the key of the
+#   both keys, and much of the gain is lost. From $\rho = 1$ on, the anchor is nearly the key of the
 #   neglected modality, and a larger $\rho$ can't turn much further.
 #
 # So neither needs fine tuning here, and when to stop (`max_rotations`) matters more, as chapter 8
@@ -456,7 +456,8 @@ print(f"clean accuracy changes by {clean.min():+.1f} to {clean.max():+.1f} point
 #   MNIST, whose pictures have empty rows to skip, RollingQ is the better one while audio is clean.
 # - **Open: when does it help?** Vanilla attention leans much harder on audio on the digits than on
 #   recorded speech, as the tables' audio shares show. A cure for a lean can't do much where there
-#   is little of it. Two sets are too few to call that an explanation.
+#   is little of it. Two sets are too few to call that an explanation; {doc}`08_controls` adds four
+#   more, and a map of regimes.
 # - **Open: the paper's own regime.** Large encoders, pretrained on large data, with video and
 #   sound of the wild. Nothing on this page speaks about them.
 #

@@ -123,4 +123,4 @@ def test_committed_regimes_are_of_todays_setting_and_of_reporting_seeds():
     today |= {"budgets": regimes.BUDGETS, "methods": regimes.METHODS} | asdict(SETTINGS["T"])
     assert record["config"] == rounded(today)
     assert set(record["seeds"]) == set(REPORTING_SEEDS)
-    assert len(record["runs"]) == 18 * 12 * 8
+    assert len(record["runs"]) == 12 * 12 * 8

@@ -15,7 +15,7 @@ from rollingq_core.sweep.runs import sweep
 SHARPNESS = (0.02, 0.3, 1.0)
 # Strength of the visual signal, where audio's is 3.
 VISUAL = (3.0, 2.0)
-SIZES = (200, 600, 2000)
+SIZES = (200, 600)
 BUDGETS = (1, 3, 10)
 LEVELS = (0.0, 0.5, 1.0)
 METHODS = ("vanilla", "rollingq", "random_matched", "uniform")
