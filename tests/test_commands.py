@@ -285,3 +285,17 @@ def test_killed_three_times_it_ends_as_if_it_had_not_been(root, tmp_path):
     assert_same_state(cut["parts"]["model"], whole["parts"]["model"])
     texts = [(tmp_path / name / "history.json").read_text() for name in ("cut", "whole")]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_run(root, tmp_path):
+    folder = tmp_path / "run"
+    for epochs in (["epoch 1/2", "epoch 2/2"], []):  # the second time, all is done already
+        process = start(root, folder, "--epochs", "2", "--devices", "2")
+        out, _ = process.communicate()
+        assert process.returncode == 0
+        *lines, last = out.splitlines()
+        assert [line.split(" fusion")[0] for line in lines] == epochs
+        assert last.startswith(str(folder / "checkpoint.pt"))
+    assert len(json.loads((folder / "history.json").read_text())) == 2
+    main(["evaluate", str(folder), "--test", "conflict"])
