@@ -121,7 +121,7 @@ def fit(
     ConnectionError
         Another process has stopped.
     """
-    require_number("accumulate", accumulate, at_least=1)
+    accumulate = int(require_number("accumulate", accumulate, at_least=1))
     if clip is not None:
         require_number("clip", clip, above=0)
     # Vanilla training is watched by the same observer, with no rotation allowed.
@@ -171,7 +171,10 @@ def fit(
                     fabric, wrapped, inputs, labels, weight, accumulate, fusing
                 )
                 scaling.unscale_gradients(plain)
-                sums = batch_sums(gradient_norms(model), fusion, labels, loss)
+                norms = gradient_norms(model)
+                if precision == "16-mixed":  # its scaler leaves out steps that overflow
+                    norms = norms.nan_to_num(nan=0, posinf=0)
+                sums = batch_sums(norms, fusion, labels, loss)
                 if clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), clip)
                 if not own:  # this sample is another process's
