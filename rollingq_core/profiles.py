@@ -160,7 +160,10 @@ def few(data: DataSplits, samples: int) -> DataSplits:
         split = getattr(data, place)
         count = min(samples, len(split))
         chosen = torch.linspace(0, len(split) - 1, count).round().long()
-        splits[place] = PairedDataset(*split.__getitems__(chosen.tolist()))
+        # Pictures that are cut at random are cut alike each time.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            splits[place] = PairedDataset(*split.__getitems__(chosen.tolist()))
     return DataSplits(
         name=data.name,
         classes=data.classes,

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
 from rollingq_core.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from rollingq_core.data import cremad
 from rollingq_core.evaluation import LEVELS
 from rollingq_core.records import read_record
 from tests.small import assert_same_state
@@ -299,3 +301,16 @@ def test_two_processes_write_one_run(root, tmp_path):
         assert last.startswith(str(folder / "checkpoint.pt"))
     assert len(json.loads((folder / "history.json").read_text())) == 2
     main(["evaluate", str(folder), "--test", "conflict"])
+
+
+def test_train_and_evaluate_on_cremad(tmp_path, monkeypatch, capsys):
+    names = clip_names(24)
+    monkeypatch.setenv("ROLLINGQ_DATA", str(tmp_path))
+    cremad.prepare(make_folder(tmp_path / "CREMA-D", names, size=(36, 48)))
+    folder = tmp_path / "run"
+    main(["train", "--data", "cremad", "--profile", "smoke", "--out", str(folder)])
+    shapes = json.loads((folder / "model.json").read_text())["measured"]["shapes"]
+    assert shapes == {"audio": [1, 257, 188], "visual": [3, 224, 224]}
+    capsys.readouterr()
+    main(["evaluate", str(folder), "--test", "table2"])
+    assert capsys.readouterr().out.startswith("pearson")
