@@ -10,6 +10,7 @@ import torch
 from benchmarks.cremad_folder import clip_names, make_folder
 from benchmarks.measure import interleaved_seconds, peak_tensor_bytes
 from benchmarks.plain import PlainAttentionFusion, plain_rotation
+from benchmarks.training_step import measured_rows
 from rollingq_core import AttentionFusion, QueryRotation, svd_rotation
 from rollingq_core.data import cremad, load_dataset, video
 from rollingq_core.data.audio import CREMAD_CODE
@@ -110,11 +111,12 @@ def measure(folder: Path) -> None:
     rows.insert(
         1, ("  its peak tensor memory", f"{plain:.4g} MiB", f"{ours:.4g} MiB", plain / ours)
     )
+    rows += measured_rows()
 
     print(f"B={BATCH}, {AUDIO}+{VISUAL} tokens and the class token, d={DIM}, float32, one thread")
     print(f"{'':38}{'plain':>12}{'ours':>12}{'ratio':>9}")
     for name, plain, ours, ratio in rows:
-        print(f"{name:38}{plain:>12}{ours:>12}{ratio:>8.1f}x")
+        print(f"{name:38}{plain:>12}{ours:>12}{ratio:>8.{1 if ratio > 2 else 3}f}x")
 
 
 if __name__ == "__main__":

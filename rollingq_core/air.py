@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from rollingq_core._checks import require_direction, require_observation
+from rollingq_core._ranks import summed
 
 
 def attention_imbalance_rate(query: Tensor, keys_a: Tensor, keys_v: Tensor) -> Tensor:
@@ -92,8 +93,6 @@ class RunningExpectation:
         self.sums = {name: self.sums.get(name, 0) + value for name, value in batch.items()}
 
     def compute(self) -> Expectation | None:
-        """Return the expectations, or None when no sample was observed."""
-        if not self.sums or self.sums["count"] == 0:
-            return None
-        count, *sums = self.sums.values()
-        return Expectation(*(value / count for value in sums))
+        """Return the expectations over all processes, or None when no sample was observed."""
+        count, *sums = summed(self.sums).values() or (0,)
+        return Expectation(*(value / count for value in sums)) if count else None

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from rollingq_core._files import written_whole
+from rollingq_core._ranks import gathered, rank, world_size
 
-FORMAT = "rollingq-checkpoint-2"
+FORMAT = "rollingq-checkpoint-3"
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -96,31 +97,79 @@ class RunState:
             self.best = {"epoch": record["epoch"], "score": score, "model": state}
 
     def save(self, path: str | Path) -> None:
-        """Write everything needed to go on after the last closed epoch."""
-        save_checkpoint(
-            path,
-            {
-                "identity": self.identity,
-                "parts": {name: part.state_dict() for name, part in self.parts.items()},
-                "history": self.history,
-                "best": self.best,
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state_all(),
-            },
-        )
+        """Write everything needed to go on after the last closed epoch.
+
+        Where several processes train, all call it and the first one writes.
+        """
+        state = {
+            "identity": self.identity,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "history": self.history,
+            "best": self.best,
+            "random": gathered(_random_state()),
+        }
+        if rank() == 0:
+            save_checkpoint(path, state)
 
     def resume(self, path: str | Path, device: torch.device) -> None:
         """Go on from :meth:`save`; a checkpoint of another run raises a ``ValueError``."""
         state = load_checkpoint(path, device)
-        identity = state.get("identity")
-        if identity != self.identity:
-            raise ValueError(f"checkpoint: {path} is of {identity}, expected {self.identity}")
+        _require_identity(path, state.get("identity"), self.identity)
         try:
+            processes, now = len(state["random"]), world_size()
+            if processes != now:
+                raise ValueError(f"trained by {processes} processes, expected {now}")
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
-        self.history, self.best = state["history"], state["best"]
-        torch.set_rng_state(state["random"].cpu())
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
+            self.history, self.best = state["history"], state["best"]
+            random = state["random"][rank()]
+            torch.set_rng_state(random["cpu"].cpu())
+            if random["cuda"] is not None and torch.cuda.is_available():
+                torch.cuda.set_rng_state(random["cuda"].cpu())
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"checkpoint: {path} is of another model or run: {error}") from error
+
+
+def load_checkpoint_of(path: str | Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """Read a run's checkpoint; all of ``identity`` has to be the run's, which may have more.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it can't be read.
+    ValueError
+        It is damaged, holds more than data, or is of another run; says what differs.
+    """
+    state = load_checkpoint(path)
+    found = state.get("identity")
+    found = found if isinstance(found, dict) else {}
+    _require_identity(path, {name: found.get(name) for name in identity}, identity)
+    if not isinstance(state.get("history"), list):
+        raise ValueError(f"checkpoint: {path} has no history, expected one")
+    return state
+
+
+def _require_identity(path: str | Path, found: Any, expected: dict[str, Any]) -> None:
+    found, wanted = _flat(found), _flat(expected)
+    names = [name for name in found | wanted if found.get(name) != wanted.get(name)]
+    if names:
+        of, instead = (
+            ", ".join(f"{name} {one.get(name)!r}" for name in names) for one in (found, wanted)
+        )
+        raise ValueError(f"checkpoint: {path} is of {of}; expected {instead}")
+
+
+def _flat(identity: Any) -> dict[str, Any]:
+    flat = {}
+    for group, value in identity.items() if isinstance(identity, dict) else ():
+        if isinstance(value, dict):
+            flat |= {f"{group}.{name}": one for name, one in value.items()}
+        else:
+            flat[group] = value
+    return flat
+
+
+def _random_state() -> dict[str, Any]:
+    """Return the random state of this process, on the CPU and on the GPU that it uses."""
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}

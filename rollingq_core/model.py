@@ -108,7 +108,9 @@ class Predictions(NamedTuple):
 
 
 @torch.no_grad()
-def predict(model: MultimodalModel, dataset: Dataset, batch_size: int = 256) -> Predictions:
+def predict(
+    model: MultimodalModel, dataset: Dataset, batch_size: int = 256, **options
+) -> Predictions:
     """Run a model over a dataset, in evaluation mode and on the model's device.
 
     Only a few numbers a sample are kept, so that memory does not grow with the tokens.
@@ -121,6 +123,8 @@ def predict(model: MultimodalModel, dataset: Dataset, batch_size: int = 256) -> 
         Samples as in :class:`rollingq_core.data.PairedDataset`.
     batch_size
         Samples at a time.
+    **options
+        Passed to :func:`batches`, for example ``num_workers``.
     """
     device = next(model.parameters()).device
     training = model.training
@@ -128,7 +132,7 @@ def predict(model: MultimodalModel, dataset: Dataset, batch_size: int = 256) -> 
     columns: list[tuple[Tensor, ...]] = []
     query = torch.zeros(())
     right = dict.fromkeys(model.modalities, 0)
-    for inputs, labels in batches(dataset, batch_size):
+    for inputs, labels in batches(dataset, batch_size, **options):
         output = model({name: x.to(device) for name, x in inputs.items()})
         fusion = output.fusion
         query = query + fusion.query.sum(0).cpu()
@@ -147,6 +151,8 @@ def batches(
     dataset: Dataset, batch_size: int, order: torch.Generator | None = None, **options
 ) -> DataLoader:
     """Return a loader of whole batches, shuffled when ``order`` is given.
+
+    ``options`` are those of torch's ``DataLoader``.
 
     The dataset hands out a batch at once (``__getitems__``), so nothing is left to collate.
     """

@@ -90,14 +90,17 @@ def rounded(content: Any, digits: int = 6) -> Any:
     return content
 
 
-def provenance() -> dict[str, Any]:
-    """Return when and with what a record is made: date, git commit, versions, hardware."""
+def provenance(gpu: str | None = None) -> dict[str, Any]:
+    """Return when and with what a record is made: date, git commit, versions, hardware.
+
+    ``gpu`` names the one that was used, if any.
+    """
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "hardware": f"{platform.machine()}, {os.cpu_count()} logical cores, no GPU used",
+        "hardware": f"{platform.machine()}, {os.cpu_count()} logical cores, {gpu or 'no GPU'} used",
     }
 
 

@@ -1,6 +1,6 @@
 """The settings in which the book studies RollingQ on a CPU, and one run of each method in them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,8 +11,9 @@ from rollingq_core.data.dataset import DataSplits
 from rollingq_core.encoders import TokenMLP
 from rollingq_core.fusion.attention import AttentionFusion
 from rollingq_core.model import MultimodalModel
+from rollingq_core.recipe import TrainingConfig
 from rollingq_core.rolling import RollingQ, RotationEvent
-from rollingq_core.training import TrainingConfig, TrainingResult, fit
+from rollingq_core.training import TrainingResult, fit
 
 METHODS = ("vanilla", "rollingq", "random_matched", "random_free", "uniform")
 
@@ -95,15 +96,17 @@ def build_model(
     uniform
         Whether attention is fixed to the same mass on each token (a control).
     """
+    shapes = input_shapes(data)
     torch.manual_seed(seed)
     encoders = {}
-    for name, x in data.train.inputs.items():
+    for name, shape in shapes.items():
         patch = data.patch[name] if data.patch else None
         if patch is None:
-            num_tokens, token_dim = x.shape[1:]
+            num_tokens, token_dim = shape
         else:
-            num_tokens = (x.shape[2] // patch[0]) * (x.shape[3] // patch[1])
-            token_dim = x.shape[1] * patch[0] * patch[1]
+            channels, height, width = shape
+            num_tokens = (height // patch[0]) * (width // patch[1])
+            token_dim = channels * patch[0] * patch[1]
         encoders[name] = TokenMLP(
             token_dim, num_tokens, dim=setting.dim, patch=patch, positions=setting.positions
         )
@@ -114,6 +117,12 @@ def build_model(
         mode="uniform" if uniform else "softmax",
     )
     return MultimodalModel(encoders, fusion, len(data.classes))
+
+
+def input_shapes(data: DataSplits) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one sample, by modality."""
+    inputs, _ = data.train.__getitems__([0])
+    return {name: tuple(x.shape[1:]) for name, x in inputs.items()}
 
 
 class Plan(NamedTuple):
@@ -130,11 +139,15 @@ def plan(
     setting: Setting,
     seed: int,
     schedule: Sequence[RotationEvent] | None = None,
+    build: Callable[..., MultimodalModel] = build_model,
 ) -> Plan:
-    """Return what :func:`run_method` is about to train; its arguments are the same."""
+    """Return what :func:`run_method` is about to train.
+
+    Its arguments are the same; ``build`` makes the model, as :func:`build_model` does.
+    """
     if method not in METHODS:
         raise ValueError(f"method: got {method!r}, expected one of {METHODS}")
-    model = build_model(data, setting, seed, uniform=method == "uniform")
+    model = build(data, setting, seed, uniform=method == "uniform")
     rolling = None
     if method not in ("vanilla", "uniform"):
         rolling = RollingQ(

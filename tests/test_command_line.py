@@ -45,7 +45,12 @@ def test_recipes_of_setting_t_write_their_record(arguments, seeds, monkeypatch, 
     ("arguments", "message"),
     [
         ([], "the following arguments are required: command"),
-        (["train"], "invalid choice: 'train'"),
+        (["sing"], "invalid choice: 'sing'"),
+        (["train"], "the following arguments are required: --out"),
+        (["train", "--out", "x", "--method", "magic"], "argument --method: invalid choice"),
+        (["train", "--out", "x", "--profile", "huge"], "argument --profile: invalid choice"),
+        (["evaluate", "x"], "the following arguments are required: --test"),
+        (["evaluate", "x", "--test", "table9"], "argument --test: invalid choice: 'table9'"),
         (["reproduce"], "the following arguments are required: recipe"),
         (["reproduce", "table9"], "argument recipe: invalid choice: 'table9'"),
         (["reproduce", "grid", "table2"], "recipe: got grid table2, expected grid alone"),
@@ -131,10 +136,18 @@ def test_help_of_data_says_what_it_needs_and_shows_an_example(capsys):
         assert part.replace(" ", "") in text
 
 
-def test_run_as_a_module_its_help_shows_an_example(root, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["rollingq", "reproduce", "--help"])
+EXAMPLES = {
+    "train": "--data digits --method mt+rollingq --profile cpu --out runs/digits",
+    "evaluate": "runs/digits --test noise",
+    "reproduce": "comparison",
+}
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_run_as_a_module_its_help_shows_an_example(command, root, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["rollingq", command, "--help"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(root / "rollingq_core" / "__main__.py"), run_name="__main__")
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "example: python -m rollingq_core reproduce comparison" in text
+    assert f"example: python -m rollingq_core {command} {EXAMPLES[command]}" in text

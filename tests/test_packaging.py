@@ -78,7 +78,7 @@ def test_pins_install_on_the_oldest_python(pins, project):
     oldest = project["requires-python"].removeprefix(">=") + ".0"
     for name in pins:
         with contextlib.suppress(PackageNotFoundError):
-            needs = metadata(name)["Requires-Python"] or ""
+            needs = metadata(name).get("Requires-Python") or ""
             assert SpecifierSet(needs).contains(oldest), f"{name} needs Python {needs}"
 
 

@@ -100,6 +100,17 @@ def test_kill_while_a_checkpoint_is_written(data, tmp_path, root):
     assert found[1] == expected[1]
 
 
+def test_refusal_names_what_differs_and_nothing_else(data, tmp_path):
+    path = tmp_path / "run.ckpt"
+    train(data, rolling={}, checkpoint=path)
+    with pytest.raises(ValueError, match="checkpoint: ") as error:
+        train(data, replace(TRAINING, lr=0.03), rolling={"rho": 2.0}, checkpoint=path)
+    assert str(error.value) == (
+        f"checkpoint: {path} is of training.lr 0.02, rolling.rho 3.0; "
+        "expected training.lr 0.03, rolling.rho 2.0"
+    )
+
+
 CONTROL = RUNS["random_matched"]
 
 
@@ -112,8 +123,23 @@ CONTROL = RUNS["random_matched"]
         ({"rolling": CONTROL}, {"rolling": {**CONTROL, "schedule": EVENTS[:1]}}),
         ({}, {"data": small_data(seed=1)}),
         ({}, {"fusion": {"bias": False}}),
+        ({}, {"fusion": {"mode": "uniform"}}),
+        ({}, {"accumulate": 2}),
+        ({}, {"clip": 1.0}),
+        ({}, {"precision": "bf16-mixed"}),
     ],
-    ids=["config", "rho", "vanilla", "schedule", "data", "model"],
+    ids=[
+        "config",
+        "rho",
+        "vanilla",
+        "schedule",
+        "data",
+        "model",
+        "uniform",
+        "accumulate",
+        "clip",
+        "precision",
+    ],
 )
 def test_checkpoint_of_another_run_is_refused_and_kept(data, tmp_path, own, other):
     path = tmp_path / "run.ckpt"

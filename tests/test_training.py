@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import chain
 from types import SimpleNamespace
 
@@ -14,7 +15,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from rollingq_core import RollingQ, attention_imbalance_rate, training
 from rollingq_core.checkpoint import load_checkpoint
 from rollingq_core.model import predict
-from rollingq_core.training import TrainingConfig, fit, learning_rate_factor, total_loss
+from rollingq_core.recipe import TrainingConfig, learning_rate_factor
+from rollingq_core.training import fit, total_loss
 from tests.small import DROPOUT, TRAINING, assert_same_state, small_data, small_model, train
 
 # Small enough that float32 weights do not move.
@@ -299,6 +301,84 @@ def test_mixed_precision_trains_and_keeps_the_rotation_exact(data):
     assert matrix.dtype == torch.float32
     torch.testing.assert_close(matrix @ matrix.mT, torch.eye(8), atol=1e-6, rtol=0)
     assert math.isfinite(result.history[-1]["validation_loss"])
+
+
+def assert_same_training(found, expected):
+    (model, result, rolling), (other, other_result, other_rolling) = found, expected
+    torch.testing.assert_close(model.state_dict(), other.state_dict(), atol=1e-5, rtol=0)
+    for one, two in zip(result.history, other_result.history, strict=True):
+        assert list(one) == list(two)
+        for name in ("train_loss", "gradient_norm", "air", "share", "cosines", "validation_loss"):
+            if name in two:
+                assert one[name] == pytest.approx(two[name], abs=1e-5), name
+    assert [event.epoch for event in rolling.events] == [e.epoch for e in other_rolling.events]
+
+
+@pytest.mark.parametrize("accumulate", [2, 5, 99])
+@pytest.mark.parametrize("estimate", ["epoch", "last_batch"])
+def test_pieces_of_a_batch_train_as_the_whole(data, accumulate, estimate):
+    # 80 samples in batches of 32: the last has 16, which 5 does not divide.
+    config, rolling = replace(TRAINING, warmup_epochs=1.5), {"estimate": estimate}
+    whole = train(data, config, rolling=rolling)
+    assert_same_training(train(data, config, rolling=rolling, accumulate=accumulate), whole)
+
+
+def test_pieces_are_as_small_as_asked(data, monkeypatch):
+    sizes = []
+    original = total_loss
+    monkeypatch.setattr(
+        training, "total_loss", lambda out, y: sizes.append(len(y)) or original(out, y)
+    )
+    train(data, STILL, accumulate=4)
+    assert sizes == [8] * 8 + [4] * 4
+
+
+def test_readers_hand_out_the_same_batches(data):
+    alone, helped = (train(data, STILL, rolling={}, num_workers=n) for n in (0, 1))
+    assert alone[1] == helped[1]
+    assert_same_state(alone[0].state_dict(), helped[0].state_dict())
+
+
+def test_clip_bounds_the_step_and_not_the_history(data):
+    config = replace(STILL, lr=1.0, momentum=0.0, weight_decay=0.0, batch_size=80)
+    moved, norms = [], []
+    for clip in (None, 0.5, 1e9):
+        model, result, _ = train(data, config, clip=clip)
+        before = dict(small_model().named_parameters())
+        steps = [(p - before[name]).detach().flatten() for name, p in model.named_parameters()]
+        moved.append(torch.cat(steps).norm())
+        norms.append(result.history[0]["gradient_norm"])
+    assert moved[1] == pytest.approx(0.5, rel=1e-4)
+    assert moved[0] > 1
+    assert moved[0] == moved[2]
+    assert norms[0] == norms[1] == norms[2]
+
+
+def test_compiled_model_trains_as_the_plain_one(data, monkeypatch):
+    config = replace(TRAINING, epochs=2)
+    # The default backend needs a compiler, and a minute.
+    traced = []
+
+    def backend(graph, example_inputs):
+        traced.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    torch.compiler.reset()
+    try:
+        compiled = train(data, config, rolling={}, compile=True)
+    finally:
+        torch.compiler.reset()
+    assert traced
+    assert_same_training(compiled, train(data, config, rolling={}))
+    assert list(compiled[0].state_dict()) == list(small_model().state_dict())
+
+
+@pytest.mark.parametrize("option", [{"accumulate": 0}, {"clip": 0.0}])
+def test_wrong_option_is_named(data, option):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"{name}: got .*, expected"):
+        train(data, **option)
 
 
 def test_it_learns(data):

@@ -16,19 +16,11 @@ from rollingq_core.air import RunningExpectation
 from rollingq_core.checkpoint import RunState
 from rollingq_core.data import DataSplits
 from rollingq_core.fusion.attention import FusionOutput
+from rollingq_core.meters import Meters, batch_sums
 from rollingq_core.model import MultimodalModel, batches
+from rollingq_core.recipe import TrainingConfig, cosine_schedule, sgd
 from rollingq_core.rolling import RollingQ
-from rollingq_core.training import (
-    Meters,
-    TrainingConfig,
-    TrainingResult,
-    batch_sums,
-    close_observation,
-    cosine_schedule,
-    sgd,
-    shuffled,
-    total_loss,
-)
+from rollingq_core.training import TrainingResult, close_observation, shuffled, total_loss
 
 
 class Replica(NamedTuple):

@@ -1,0 +1,92 @@
+"""Start and end several processes that train one model, and notice when one is gone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import distributed
+
+from rollingq_core._ranks import gathered, world_size
+
+LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "socket")
+
+
+def start(
+    accelerator: str,
+    precision: str,
+    devices: int | str = 1,
+    num_nodes: int = 1,
+    *,
+    timeout: float = 1800.0,
+    unused_parameters: bool = False,
+) -> Fabric:
+    """Return Lightning Fabric, with a process for each device where there are several.
+
+    Parameters
+    ----------
+    accelerator, precision, devices, num_nodes
+        As Fabric has them.
+    timeout
+        Seconds after which a process that waits for another gives up.
+    unused_parameters
+        Whether some parameters may take no part in a step.
+    """
+    strategy = "auto"
+    if devices != 1 or num_nodes > 1:
+        strategy = DDPStrategy(
+            timeout=timedelta(seconds=timeout),
+            find_unused_parameters=unused_parameters,
+        )
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,
+        strategy=strategy,
+    )
+    if strategy != "auto":
+        with lost_processes_named(fabric):
+            fabric.launch()
+    return fabric
+
+
+@contextmanager
+def lost_processes_named(fabric: Fabric) -> Iterator[None]:
+    """Raise a ``ConnectionError`` when another process has gone or does not answer in time.
+
+    Those that this process has started are ended then, as one that hangs would stay for ever.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        several = fabric.world_size
+        if several == 1 or not any(word in str(error).lower() for word in LOST):
+            raise
+        for process in getattr(fabric.strategy.launcher, "procs", ()):
+            process.kill()
+        reason = (str(error).splitlines() or [""])[0]
+        raise ConnectionError(
+            f"process {fabric.global_rank} of {several}: another one has stopped or does not "
+            "answer; start the same command again to go on from the last checkpoint "
+            f"({reason})"
+        ) from error
+
+
+def seen_by_all(path: str | Path) -> bool:
+    """Return whether all processes see a file; if only some do, raise a ``ValueError``."""
+    seen = gathered(Path(path).exists())
+    if any(seen) and not all(seen):
+        raise ValueError(
+            f"checkpoint: process {seen.index(False)} does not see {path}, "
+            "expected a folder that all share"
+        )
+    return all(seen)
+
+
+def finish() -> None:
+    """End the work of several processes, so that each goes on alone."""
+    if world_size() > 1:
+        distributed.destroy_process_group()

@@ -1,0 +1,157 @@
+"""``evaluate``: put a trained model to one of the noise tests."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rollingq_core.checkpoint import load_checkpoint_of
+from rollingq_core.commands.train import CHECKPOINT, read_description
+from rollingq_core.data import DATASETS, LARGE_DATASETS
+from rollingq_core.data.dataset import DataSplits
+from rollingq_core.evaluation import LEVELS
+from rollingq_core.profiles import RunDescription, measure
+from rollingq_core.records import provenance, write_record
+from rollingq_core.reproduce.comparison import REPORTS
+from rollingq_core.rolling import RotationEvent
+from rollingq_core.settings import Run
+from rollingq_core.training import TrainingResult, run_identity
+
+# By name: the report, and what it tells.
+TESTS = {
+    "noise": ("table3", "accuracy as one modality or both become noise"),
+    "conflict": ("conflict", "whom the model follows where the modalities disagree"),
+    "calibration": ("calibration", "confidence as audio becomes noise"),
+    "table2": ("table2", "whether attention notices that audio is noise"),
+}
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="test a trained model",
+        description="Test a trained model on its dataset's test split, print a table and write a "
+        "record beside the checkpoint. Tests: "
+        + "; ".join(f"{name}, {what}" for name, (_, what) in TESTS.items()),
+        epilog="example: python -m rollingq_core evaluate runs/digits --test noise",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("checkpoint", type=Path, help="what train wrote: the folder or the file")
+    parser.add_argument("--test", choices=[*TESTS], required=True)
+    parser.add_argument(
+        "--data", choices=[*DATASETS, *LARGE_DATASETS], help="another dataset of the same shapes"
+    )
+    parser.add_argument("--device", default="cpu", help="for example cuda")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table and where the record lies."""
+    device = _device(options.device)
+    path = options.checkpoint / CHECKPOINT if options.checkpoint.is_dir() else options.checkpoint
+    description = read_description(path.parent)
+    data = description.load_data(options.data)
+    require_fit(description, data, another=options.data not in (None, description.data))
+    trained = load_trained(path, description, data, device)
+    report = REPORTS[TESTS[options.test][0]](description.method, options.seed, trained)
+    print(table(options.test, report))
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    other = "" if data.name == description.data else f"-{data.name}"
+    out = path.parent / f"{options.test}{other}.json"
+    record = {
+        "recipe": options.test,
+        "command": f"python -m rollingq_core evaluate {path.parent} --test {options.test}",
+        "config": description.as_dict(),
+        "epoch": trained.result.selected_epoch,
+        "test_data": data.name,
+        "data_hash": data.data_hash,
+        "noise_seed": options.seed,
+        "levels": list(LEVELS),
+        **provenance(gpu),
+        "runs": [{"method": description.method, "seed": description.seed, **report}],
+    }
+    write_record(out, record)
+    print(out)
+
+
+def require_fit(description: RunDescription, data: DataSplits, another: bool) -> None:
+    """Raise a ``ValueError`` where the data is not what the model was trained for."""
+    found = measure(data)
+    for name, value in description.measured.items():
+        if found[name] != value and not (another and name == "data_hash"):
+            raise ValueError(
+                f"--data: got {data.name} with {name} {found[name]!r}, but the model was trained "
+                f"with {value!r}"
+            )
+
+
+def load_trained(
+    path: Path, description: RunDescription, data: DataSplits, device: torch.device
+) -> Run:
+    """Return the selected weights of a checkpoint in the model of its description.
+
+    Raises
+    ------
+    OSError
+        There is no such file.
+    ValueError
+        It is damaged, of another run, or has no epoch to select yet.
+    """
+    model, config, rolling = description.plan(data)
+    trained_on = replace(data, data_hash=description.measured["data_hash"])
+    state = load_checkpoint_of(path, run_identity(model, trained_on, config, rolling))
+    if not state.get("best"):
+        raise ValueError(f"checkpoint: {path} has no epoch of fusion yet, expected one or more")
+    try:
+        model.load_state_dict(state["best"]["model"])
+        result = TrainingResult(state["history"], state["best"]["epoch"])
+        events = [RotationEvent(**event) for event in state["parts"]["rolling"]["events"]]
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
+    return Run(model.to(device), data, result, events)
+
+
+def table(test: str, report: dict[str, Any]) -> str:
+    """Return a report as lines of aligned columns."""
+    rows = [["", *(f"{level:g}" for level in LEVELS)]]
+    if test == "noise":
+        rows += [[name, *values] for name, values in report.items()]
+    elif test == "calibration":
+        rows += [[name, *report[name]] for name in ("accuracy", "ece")]
+    else:
+        rows = [[name, value] for name, value in _numbers(report)]
+    cells = [[x if isinstance(x, str) else _number(x) for x in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells
+    ]
+    return "\n".join(text.rstrip() for text in lines)
+
+
+def _numbers(report: dict[str, Any]) -> list[tuple[str, float | None]]:
+    found = []
+    for name, value in report.items():
+        if isinstance(value, dict):
+            found += [(f"{name} {key}", one) for key, one in value.items()]
+        elif isinstance(value, tuple | list):
+            found += [(f"{name} {index}", one) for index, one in enumerate(value)]
+        else:
+            found.append((name, value))
+    return found
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"--device: got {name!r}, which can't be used ({reason})") from error
+    return device

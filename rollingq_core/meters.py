@@ -1,0 +1,72 @@
+"""What an epoch of training adds up to: loss, accuracy, attention shares and gradient norms."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from rollingq_core._ranks import summed
+from rollingq_core.fusion.attention import FusionOutput
+from rollingq_core.model import MultimodalModel
+
+
+def gradient_norms(model: MultimodalModel) -> Tensor:
+    """Return the gradient norm of each modality's encoder, ``[M]``."""
+    found = [
+        [p.grad for p in encoder.parameters() if p.grad is not None]
+        for encoder in model.encoders.values()
+    ]
+    return torch.stack([nn.utils.get_total_norm(gradients) for gradients in found])
+
+
+@torch.no_grad()
+def batch_sums(
+    norms: Tensor, fusion: FusionOutput | None, labels: Tensor, loss: Tensor
+) -> dict[str, Tensor]:
+    """Return what one batch adds to :class:`Meters`."""
+    if fusion is None:
+        return {"loss": len(labels) * loss, "gradient_norm": norms}
+    return {
+        "loss": len(labels) * cross_entropy(fusion.logits, labels),
+        "gradient_norm": norms,
+        "right": (fusion.logits.argmax(dim=1) == labels).sum(),
+        "share": fusion.share.sum(dim=0),
+    }
+
+
+class Meters:
+    """Sums over one epoch, kept on the device and read once at its end, over all processes."""
+
+    def __init__(self, modalities: Sequence[str]) -> None:
+        self.modalities = modalities
+        self.samples = self.steps = 0
+        self.sums: dict[str, Tensor] = {}
+
+    def update(self, sums: dict[str, Tensor], size: int) -> None:
+        """Add :func:`batch_sums` of a batch of ``size`` samples."""
+        self.samples, self.steps = self.samples + size, self.steps + 1
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in sums.items()}
+
+    def compute(self, epoch: int) -> dict[str, Any]:
+        """Return the epoch's means; a loss that is not finite raises a ``ValueError``."""
+        # Each process has the gradients of all already.
+        own = {name: value for name, value in self.sums.items() if name != "gradient_norm"}
+        sums = summed(own | {"samples": torch.tensor(self.samples)})
+        samples = int(sums["samples"])
+        loss = float(sums["loss"]) / samples
+        if not math.isfinite(loss):
+            raise ValueError(f"loss: got {loss} in epoch {epoch}, expected finite")
+        record = {
+            "train_loss": loss,
+            "gradient_norm": self._by_modality(self.sums["gradient_norm"], self.steps),
+        }
+        if "right" in sums:
+            record["train_accuracy"] = float(sums["right"]) / samples
+            record["share"] = self._by_modality(sums["share"], samples)
+        return record
+
+    def _by_modality(self, total: Tensor, count: int) -> dict[str, float]:
+        return dict(zip(self.modalities, (total / count).tolist(), strict=True))

@@ -1,0 +1,150 @@
+"""The paper's model and training, and the same in small."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from rollingq_core.data.dataset import DataSplits
+from rollingq_core.encoders import small_vit, vit_b16
+from rollingq_core.fusion.attention import AttentionFusion
+from rollingq_core.model import MultimodalModel
+from rollingq_core.recipe import TrainingConfig
+from rollingq_core.settings import Setting, input_shapes
+
+# Neither rho nor beta is stated in the paper or in its code; one rotation is, for CREMA-D.
+PAPER = Setting(
+    TrainingConfig(
+        epochs=30, batch_size=64, lr=1e-3, momentum=0.9, weight_decay=1e-4, warmup_epochs=2.5
+    ),
+    cls_std=0.02,
+    rho=3.0,
+    beta=0.1,
+    max_rotations=1,
+    start_epoch=0,
+    spacing=1,
+    dim=768,
+)
+PATCH = 16
+
+
+def build_paper_model(
+    data: DataSplits,
+    *,
+    cls_std: float = 0.02,
+    cls_self_key: bool = False,
+    pretrained: bool = False,
+    uniform: bool = False,
+    seed: int = 0,
+) -> MultimodalModel:
+    """Return the paper's model: two ViT-B/16 of four blocks, and single-head attention fusion.
+
+    As in the published code, the fusion has biases, an output projection and dropout of 0.2 after
+    the softmax and after the projection, and a probe reads its encoder's class token.
+
+    Parameters
+    ----------
+    data
+        Decides the shapes; grids of at least 16 x 16.
+    cls_std
+        Standard deviation of the fusion's class token at the start.
+    cls_self_key
+        Whether the class token is also a key, as in the code but not in the paper.
+    pretrained
+        Whether the encoders start from ImageNet-21k. Where the weights are out of reach, there is
+        a warning, and they start from scratch.
+    uniform
+        Whether attention is fixed to the same mass on each token (a control).
+    seed
+        Seed of the initial weights.
+
+    Raises
+    ------
+    ValueError
+        Inputs that can't be cut into 16 x 16 patches.
+    """
+    shapes = _grids(data)
+    torch.manual_seed(seed)
+    encoders = _pretrained(shapes) if pretrained else None
+    if encoders is None:
+        encoders = {name: vit_b16(x[1:], channels=x[0]) for name, x in shapes.items()}
+        for encoder in encoders.values():
+            encoder.apply(_initialise)
+    return _assemble(data, encoders, 768, cls_std, cls_self_key, uniform)
+
+
+def build_small_model(
+    data: DataSplits, *, cls_std: float = 0.02, dim: int = 32, uniform: bool = False, seed: int = 0
+) -> MultimodalModel:
+    """Return the paper's model in small, for tests: each encoder has two blocks of width ``dim``.
+
+    ``data.patch`` says how grids are cut; the other arguments are those of
+    :func:`build_paper_model`.
+    """
+    shapes = _grids(data, smallest=1)
+    torch.manual_seed(seed)
+    encoders = {
+        name: small_vit(x[1:], data.patch[name], channels=x[0], dim=dim)
+        for name, x in shapes.items()
+    }
+    return _assemble(data, encoders, dim, cls_std, False, uniform)
+
+
+def _grids(data: DataSplits, smallest: int = PATCH) -> dict[str, tuple[int, ...]]:
+    shapes = input_shapes(data)
+    for name, shape in shapes.items():
+        if len(shape) != 3 or min(shape[1:]) < smallest:
+            raise ValueError(
+                f"data: got {name} of shape {list(shape)} in {data.name!r}, expected grids "
+                f"[channels, H, W] of at least {smallest} x {smallest}"
+            )
+    return shapes
+
+
+def _pretrained(shapes: dict[str, tuple[int, ...]]) -> dict[str, nn.Module] | None:
+    try:
+        return {name: vit_b16(x[1:], channels=x[0], pretrained=True) for name, x in shapes.items()}
+    except Exception as error:  # timm, the hub and the network raise errors of their own
+        reason = (str(error).splitlines() or [""])[0]
+        warnings.warn(
+            f"pretrained: the ImageNet-21k weights are out of reach, so the encoders start from "
+            f"scratch ({type(error).__name__}: {reason})",
+            stacklevel=3,
+        )
+        return None
+
+
+def _assemble(
+    data: DataSplits,
+    encoders: dict[str, nn.Module],
+    dim: int,
+    cls_std: float,
+    cls_self_key: bool,
+    uniform: bool,
+) -> MultimodalModel:
+    fusion = AttentionFusion(
+        dim,
+        len(data.classes),
+        cls_std=cls_std,
+        cls_self_key=cls_self_key,
+        attention_dropout=0.2,
+        output_dropout=0.2,
+        mode="uniform" if uniform else "softmax",
+    )
+    model = MultimodalModel(encoders, fusion, len(data.classes), pool="first")
+    model.probes.apply(_initialise)
+    return model
+
+
+def _initialise(module: nn.Module) -> None:
+    """Draw the weights of one module as the published code does."""
+    rules: dict[type, Callable] = {
+        nn.Linear: nn.init.xavier_normal_,
+        nn.Conv2d: lambda weight: nn.init.kaiming_normal_(weight, mode="fan_out"),
+    }
+    for kind, rule in rules.items():
+        if isinstance(module, kind):
+            rule(module.weight)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

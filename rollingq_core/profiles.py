@@ -1,0 +1,173 @@
+"""How large a run is: in seconds for a test, on a CPU, or the paper's own on a GPU."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from rollingq_core._checks import require_choice
+from rollingq_core.data import PairedDataset, load_dataset
+from rollingq_core.data.dataset import DataSplits, hash_splits
+from rollingq_core.model import MultimodalModel
+from rollingq_core.paper import PAPER, build_paper_model, build_small_model
+from rollingq_core.recipe import TrainingConfig
+from rollingq_core.settings import SETTINGS, Plan, Setting, build_model, input_shapes, plan
+
+VARIABLE = "ROLLINGQ_PROFILE"
+# The names by which the command line knows the methods of the settings.
+METHODS = {
+    "mt": "vanilla",
+    "mt+rollingq": "rollingq",
+    "mt+random_matched": "random_matched",
+    "mt+random_free": "random_free",
+    "uniform": "uniform",
+}
+
+
+def _small(data: DataSplits, setting: Setting, seed: int, **options: Any) -> MultimodalModel:
+    sizes = {"cls_std": setting.cls_std, "dim": setting.dim}
+    return build_small_model(data, seed=seed, **sizes, **options)
+
+
+def _paper(data: DataSplits, setting: Setting, seed: int, **options: Any) -> MultimodalModel:
+    return build_paper_model(data, cls_std=setting.cls_std, seed=seed, **options)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Setting, model and accelerator, and how many samples of each split are used (None: all)."""
+
+    setting: Setting
+    build: Callable[..., MultimodalModel]
+    accelerator: str
+    samples: int | None = None
+    pretrained: bool = False
+
+
+PROFILES = {
+    # The paper's model in small.
+    "smoke": Profile(
+        Setting(
+            TrainingConfig(epochs=1, batch_size=16),
+            cls_std=0.02,
+            beta=0.0,
+            start_epoch=0,
+            spacing=1,
+            dim=32,
+        ),
+        _small,
+        "cpu",
+        samples=64,
+    ),
+    # The book's own runs.
+    "cpu": Profile(SETTINGS["P"], build_model, "cpu"),
+    "gpu": Profile(PAPER, _paper, "auto", pretrained=True),
+}
+
+
+def current_profile() -> str:
+    """Return the profile that the environment variable ``ROLLINGQ_PROFILE`` names, else ``"cpu"``.
+
+    Raises
+    ------
+    ValueError
+        There is no such profile.
+    """
+    name = os.environ.get(VARIABLE) or "cpu"
+    require_choice(VARIABLE, name, tuple(PROFILES))
+    return name
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What a run is, so that it can be continued and its model built again.
+
+    Parameters
+    ----------
+    data, method, profile
+        A dataset's name, one of ``METHODS`` and one of ``PROFILES``.
+    seed
+        Seed of the pairs, the weights, the order and the random directions.
+    setting
+        The training and RollingQ's numbers.
+    pretrained
+        Whether the encoders start from ImageNet-21k.
+    measured
+        What the data turned out to be: its hash, input shapes and classes.
+    """
+
+    data: str
+    method: str
+    profile: str
+    seed: int
+    setting: Setting
+    pretrained: bool = False
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_choice("method", self.method, tuple(METHODS))
+        require_choice("profile", self.profile, tuple(PROFILES))
+
+    def load_data(self, name: str | None = None) -> DataSplits:
+        """Return its dataset, or that of another name, in the size of its profile."""
+        name = name or self.data
+        # CREMA-D has its published split; in the others the seed draws the pairs.
+        options = {} if name == "cremad" else {"seed": self.seed}
+        data = load_dataset(name, **options)
+        samples = PROFILES[self.profile].samples
+        return data if samples is None else few(data, samples)
+
+    def plan(self, data: DataSplits, *, pretrained: bool = False) -> Plan:
+        """Return the run, not begun."""
+        build = PROFILES[self.profile].build
+        if pretrained:
+            build = partial(build, pretrained=True)
+        return plan(METHODS[self.method], data, self.setting, self.seed, build=build)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return numbers and strings only, as :meth:`from_dict` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "RunDescription":
+        """Return what :meth:`as_dict` wrote; anything else raises a ``ValueError``."""
+        try:
+            setting = dict(content["setting"])
+            setting["training"] = TrainingConfig(**setting["training"])
+            found = cls(**{**content, "setting": Setting(**setting)})
+            found.measured["data_hash"], found.measured["shapes"], found.measured["classes"]
+            return found
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"content: got no description of a run ({error})") from error
+
+
+def measure(data: DataSplits) -> dict[str, Any]:
+    """Return what a model has to match: the data's hash, input shapes and classes."""
+    return {
+        "data_hash": data.data_hash,
+        "shapes": {name: list(shape) for name, shape in input_shapes(data).items()},
+        "classes": list(data.classes),
+    }
+
+
+def few(data: DataSplits, samples: int) -> DataSplits:
+    """Return a dataset of at most ``samples`` in each split, evenly spaced, held in memory."""
+    splits = {}
+    for place in ("train", "validation", "test"):
+        split = getattr(data, place)
+        count = min(samples, len(split))
+        chosen = torch.linspace(0, len(split) - 1, count).round().long()
+        # Pictures that are cut at random are cut alike each time.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            splits[place] = PairedDataset(*split.__getitems__(chosen.tolist()))
+    return DataSplits(
+        name=data.name,
+        classes=data.classes,
+        patch=data.patch,
+        data_hash=hash_splits(*splits.values()),
+        **splits,
+    )

@@ -1,0 +1,316 @@
+"""``train`` and ``evaluate``: from an empty folder to a table, through kills and hostile files."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.cremad_folder import clip_names, make_folder
+from rollingq_core.__main__ import main
+from rollingq_core.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from rollingq_core.data import cremad
+from rollingq_core.evaluation import LEVELS
+from rollingq_core.records import read_record
+from tests.small import assert_same_state
+
+SMOKE = ["train", "--data", "digits", "--profile", "smoke", "--seed", "3"]
+
+
+def train(folder, *options):
+    main([*SMOKE, "--out", str(folder), *options])
+
+
+def refused(capsys, *arguments):
+    """Return the one line that a command ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert stop.value.code == 1
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("rollingq: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "deep" / "digits"
+    train(folder, "--epochs", "2")
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """Return a copy of a run that a test may damage."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_train_writes_checkpoint_history_and_description(tmp_path, capsys):
+    train(tmp_path / "run", "--epochs", "2")
+    lines = capsys.readouterr().out.splitlines()
+    assert [x.split(":")[0] for x in lines[:2]] == ["epoch 1/2 fusion", "epoch 2/2 fusion"]
+    assert "query turned by" in lines[0]
+    assert lines[2].startswith(str(tmp_path / "run" / "checkpoint.pt"))
+    names = {"checkpoint.pt", "history.json", "model.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    kept = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["history"]
+    assert history == json.loads(json.dumps(kept))
+    described = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert (described["data"], described["method"], described["seed"]) == (
+        "digits",
+        "mt+rollingq",
+        3,
+    )
+    assert described["measured"]["shapes"] == {"audio": [1, 32, 49], "visual": [1, 8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("test", "rows"),
+    [
+        ("noise", ["mix audio", "add both", "replace visual"]),
+        ("conflict", ["follows audio", "neither", "auroc"]),
+        ("calibration", ["accuracy", "ece"]),
+        ("table2", ["pearson", "share_noisy"]),
+    ],
+)
+def test_evaluate_prints_a_table_and_writes_a_record(test, rows, trained, capsys):
+    capsys.readouterr()
+    source = trained if test == "noise" else trained / "checkpoint.pt"
+    main(["evaluate", str(source), "--test", test])
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last == str(trained / f"{test}.json")
+    for row in rows:
+        assert sum(line.startswith(row) for line in lines) == 1
+    record = read_record(test, trained)
+    assert (record["recipe"], record["data_hash"]) == (
+        test,
+        record["config"]["measured"]["data_hash"],
+    )
+    if test in ("noise", "calibration"):
+        assert lines[0].split() == [f"{level:g}" for level in LEVELS]
+        (run,) = record["runs"]
+        shown = float(lines[1].split()[-1])
+        assert shown == pytest.approx(run["mix audio" if test == "noise" else "accuracy"][-1], 1e-3)
+
+
+def test_numbers_of_the_profile_can_be_changed(tmp_path):
+    train(tmp_path, "--method", "mt", "--rho", "1.5", "--beta", "0.3", "--max-rotations", "2")
+    setting = json.loads((tmp_path / "model.json").read_text())["setting"]
+    assert (setting["rho"], setting["beta"], setting["max_rotations"]) == (1.5, 0.3, 2)
+    (record,) = json.loads((tmp_path / "history.json").read_text())
+    assert record["rotation"] is None
+
+
+def test_finished_run_is_left_alone(run, capsys):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    (run / "history.json").unlink()  # as when a run is killed before it is written
+    capsys.readouterr()
+    train(run, "--epochs", "2")
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert "epoch 1" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "mt"], "method 'mt+rollingq'; expected method 'mt'"),
+        (["--rho", "9"], "setting.rho 3.0; expected setting.rho 9.0"),
+        (["--epochs", "3"], "setting.training.epochs 2; expected setting.training.epochs 3"),
+        (["--data", "avmnist"], "data 'digits'; expected data 'avmnist'"),
+    ],
+)
+def test_folder_of_another_run_is_refused_and_kept(options, message, run, capsys):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    arguments = [*SMOKE, "--out", run, "--epochs", "2", *options]
+    assert message in refused(capsys, *arguments)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+class Payload:
+    """Makes a folder when unpickled carelessly."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+def truncated(path, target):
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def payload(path, target):
+    torch.save({"format": FORMAT, "best": Payload(target)}, path)
+
+
+def plain_pickle(path, target):
+    path.write_bytes(pickle.dumps(Payload(target)))
+
+
+def empty(path, target):
+    path.write_bytes(b"")
+
+
+def of_another_method(path, target):
+    other = target.parent / "other"
+    train(other, "--epochs", "2", "--method", "mt")
+    shutil.copy(other / "checkpoint.pt", path)
+
+
+def uniform(path, target):
+    other = target.parent / "other"
+    train(other, "--epochs", "2", "--method", "uniform")
+    shutil.copy(other / "checkpoint.pt", path)
+
+
+def of_other_data(path, target):
+    state = load_checkpoint(path)
+    state["identity"]["data_hash"] = "0" * 64
+    save_checkpoint(path, state)
+
+
+def of_no_run(path, target):
+    save_checkpoint(path, {"identity": 5, "history": 6})
+
+
+def of_another_model(path, target):
+    state = load_checkpoint(path)
+    state["best"]["model"].popitem()
+    state["parts"]["model"].popitem()
+    save_checkpoint(path, state)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncated, "damaged or holds more than data"),
+        (empty, "damaged or holds more than data"),
+        (payload, "damaged or holds more than data"),
+        (plain_pickle, "damaged or holds more than data"),
+        (of_another_method, "rolling.max_rotations 0"),
+        (uniform, "is of attention 'uniform'"),
+        (of_other_data, "is of data_hash '0000"),
+        (of_no_run, "is of "),
+        (of_another_model, "is of another model"),
+    ],
+)
+def test_hostile_checkpoint_is_one_line_and_nothing_is_run(damage, message, run, tmp_path, capsys):
+    target = tmp_path / "executed"
+    damage(run / "checkpoint.pt", target)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert message in refused(capsys, *SMOKE, "--epochs", "2", "--out", run)
+    assert message in refused(capsys, "evaluate", run, "--test", "conflict")
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"data": "digits"}', "null"])
+def test_damaged_description_is_named(content, run, capsys):
+    (run / "model.json").write_text(content)
+    assert "model.json is damaged" in refused(capsys, "evaluate", run, "--test", "conflict")
+    assert "model.json is damaged" in refused(capsys, *SMOKE, "--out", run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "nowhere", "--test", "noise"], "model.json"),
+        (["evaluate", "RUN", "--test", "noise", "--data", "synthetic"], "--data: got synthetic"),
+        (["evaluate", "RUN", "--test", "noise", "--device", "abacus"], "--device: got 'abacus'"),
+        (["train", "--out", "RUN/new", "--devices", "none"], "--devices: got 'none'"),
+        (["train", "--out", "RUN/new", "--profile", "smoke", "--epochs", "0"], "epochs: got 0"),
+        (["train", "--out", "RUN/new", "--profile", "gpu"], "expected grids"),
+        (["train", "--out", "RUN/model.json", "--profile", "smoke"], "File exists"),
+    ],
+)
+def test_expected_errors_are_one_line(arguments, message, run, capsys):
+    filled = [argument.replace("RUN", str(run)) for argument in arguments]
+    assert message in refused(capsys, *filled)
+
+
+def test_another_dataset_of_the_same_shapes_may_test(run, monkeypatch, capsys):
+    from rollingq_core import profiles
+
+    original = profiles.load_dataset
+    monkeypatch.setattr(profiles, "load_dataset", lambda name, seed: original("digits", seed=9))
+    message = refused(capsys, "evaluate", run, "--test", "conflict")
+    assert "--data: got digits with data_hash" in message
+    main(["evaluate", str(run), "--test", "conflict", "--data", "avmnist"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith(str(run))
+
+
+def start(root, folder, *options):
+    command = [sys.executable, "-m", "rollingq_core", *SMOKE, "--out", str(folder), *options]
+    return subprocess.Popen(
+        command,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_three_times_it_ends_as_if_it_had_not_been(root, tmp_path):
+    epochs = ["--epochs", "60"]
+    path, finished = tmp_path / "cut" / "checkpoint.pt", []
+    for wanted in (1, 13, 31):
+        process = start(root, tmp_path / "cut", *epochs)
+        # Killed as soon as that many epochs have been told of, wherever it is by then.
+        for line in process.stdout:
+            if line.startswith("epoch ") and int(line.split()[1].partition("/")[0]) >= wanted:
+                break
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+        finished.append(len(load_checkpoint(path)["history"]))
+    assert all(one < two for one, two in pairwise([0, *finished, 60]))
+    again = start(root, tmp_path / "cut", *epochs)
+    out, _ = again.communicate()
+    assert again.returncode == 0
+    assert out.startswith(f"epoch {finished[-1] + 1}/60")
+
+    train(tmp_path / "whole", *epochs)
+    cut, whole = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("cut", "whole"))
+    assert cut["history"] == whole["history"]
+    assert_same_state(cut["best"]["model"], whole["best"]["model"])
+    assert_same_state(cut["parts"]["model"], whole["parts"]["model"])
+    texts = [(tmp_path / name / "history.json").read_text() for name in ("cut", "whole")]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_run(root, tmp_path):
+    folder = tmp_path / "run"
+    for epochs in (["epoch 1/2", "epoch 2/2"], []):  # the second time, all is done already
+        process = start(root, folder, "--epochs", "2", "--devices", "2")
+        out, _ = process.communicate()
+        assert process.returncode == 0
+        *lines, last = out.splitlines()
+        assert [line.split(" fusion")[0] for line in lines] == epochs
+        assert last.startswith(str(folder / "checkpoint.pt"))
+    assert len(json.loads((folder / "history.json").read_text())) == 2
+    main(["evaluate", str(folder), "--test", "conflict"])
+
+
+def test_train_and_evaluate_on_cremad(tmp_path, monkeypatch, capsys):
+    names = clip_names(24)
+    monkeypatch.setenv("ROLLINGQ_DATA", str(tmp_path))
+    cremad.prepare(make_folder(tmp_path / "CREMA-D", names, size=(36, 48)))
+    folder = tmp_path / "run"
+    main(["train", "--data", "cremad", "--profile", "smoke", "--out", str(folder)])
+    shapes = json.loads((folder / "model.json").read_text())["measured"]["shapes"]
+    assert shapes == {"audio": [1, 257, 188], "visual": [3, 224, 224]}
+    capsys.readouterr()
+    main(["evaluate", str(folder), "--test", "table2"])
+    assert capsys.readouterr().out.startswith("pearson")
