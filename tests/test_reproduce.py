@@ -297,6 +297,25 @@ def test_committed_record_holds_today(path):
         check_events(runs, config)
 
 
+TABLES = sorted(
+    path for recipe in comparison.REPORTS for path in results_folder().glob(f"{recipe}-*.json")
+)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_committed_table_is_of_todays_setting_and_of_reporting_seeds(path):
+    record = read_record(path.stem)
+    config = record["config"]
+    assert path.stem == f"{record['recipe']}-{config['data']}-{config['setting']}"
+    today = {"data": config["data"], "setting": config["setting"]}
+    assert config == rounded(today | asdict(SETTINGS[config["setting"]]))
+    assert record["seeds"] == list(comparison.REPORTING_SEEDS)
+    assert [(run["seed"], run["method"]) for run in record["runs"]] == [
+        (seed, method) for seed in record["seeds"] for method in METHODS
+    ]
+    assert f"reproduce {record['recipe']} --data {config['data']} " in record["command"]
+
+
 def check_run(run, config):
     pretraining, epochs = (config["training"][k] for k in ("pretrain_epochs", "epochs"))
     rates = [
