@@ -138,6 +138,7 @@ def conflict_bars(
                         axis.text(
                             left + width / 2, -place, f"{width:.0f}", ha="center", va="center",
                             color="#fafafa", fontsize=9, fontweight="bold",
+                            bbox={"facecolor": colour, "edgecolor": "none", "pad": 1},
                         )  # fmt: skip
                     left += width
             axis.set_xlim(0, 100)
