@@ -41,9 +41,11 @@ bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python -m benchmarks
 
 reproduce: $(STAMP) ## compute the records in results/ again
-	for data in digits avmnist; do for setting in P S; do \
-	  $(BIN)/python -m rollingq_core reproduce comparison --data $$data --setting $$setting || exit 1; \
-	done; done
+	for data in digits avmnist; do \
+	  $(BIN)/python -m rollingq_core reproduce comparison table2 table3 conflict calibration --data $$data || exit 1; \
+	  $(BIN)/python -m rollingq_core reproduce comparison --data $$data --setting S || exit 1; \
+	done
+	$(BIN)/python -m rollingq_core reproduce comparison --data avmnist-new-speaker
 	$(BIN)/python -m rollingq_core reproduce comparison --data synthetic --setting T
 	$(BIN)/python -m rollingq_core reproduce grid
 	$(BIN)/python -m rollingq_core reproduce regimes

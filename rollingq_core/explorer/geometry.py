@@ -10,7 +10,8 @@ import torch
 
 from rollingq_core._checks import require_number
 from rollingq_core.air import attention_imbalance_rate, modality_cosines
-from rollingq_core.explorer._page import Explorer, Slider, readout, table, written
+from rollingq_core.explorer._equations import EquationExplorer
+from rollingq_core.explorer._page import readout, table
 from rollingq_core.plots.style import COLOURS
 from rollingq_core.rotation import anchor_weight, plane_rotation, rebalance_anchor
 
@@ -50,7 +51,7 @@ TEMPLATES = {
 KEY, QUERY, ARC, BAR = 112, 80, 34, 250
 
 
-class GeometryExplorer(Explorer):
+class GeometryExplorer(EquationExplorer):
     """The turn of a query between two keys, with sliders for its lean and for rho.
 
     Query and keys lie in the plane, d = 2. All tokens of a modality have the same key, so that the
@@ -75,6 +76,8 @@ class GeometryExplorer(Explorer):
     title: ClassVar[str] = "Geometry explorer"
     script: ClassVar[str] = "geometry.js"
     templates: ClassVar[dict[str, str]] = TEMPLATES
+    sliders: ClassVar[dict[str, tuple]] = SLIDERS
+    digits: ClassVar[dict[str, tuple[int, bool]]] = DIGITS
 
     def __init__(
         self,
@@ -86,16 +89,10 @@ class GeometryExplorer(Explorer):
         key_norm: float = 2,
         tokens: tuple[int, int] = (7, 8),
     ) -> None:
-        self.start = {"lean": lean, "rho": rho, "spread": spread}
-        for name, value in self.start.items():
-            low, high, *_ = SLIDERS[name]
-            require_number(name, value, at_least=low, at_most=high)
+        super().__init__(lean=lean, rho=rho, spread=spread)
         self.query_norm = require_number("query_norm", query_norm, above=0)
         self.key_norm = require_number("key_norm", key_norm, above=0)
         self.tokens = tuple(int(require_number("tokens", n, at_least=1)) for n in tokens)
-
-    def __repr__(self) -> str:
-        return f"GeometryExplorer({', '.join(f'{k}={v:g}' for k, v in self.start.items())})"
 
     def measure(self, lean: float, rho: float, spread: float) -> dict[str, float]:
         """Return what the explorer shows, by name; names that end in ``_after`` are after the turn.
@@ -124,19 +121,6 @@ class GeometryExplorer(Explorer):
             values["toward_" + name] = math.degrees(math.atan2(y, x))
         cross = float(query[0] * turned[1] - query[1] * turned[0]) / self.query_norm**2
         return values | {"side": -1 if cross < -1e-9 else 1}
-
-    def _controls(self) -> list[Slider]:
-        return [
-            Slider(name, title, self.start[name], low, high, step, DIGITS[name][0])
-            for name, (low, high, step, title) in SLIDERS.items()
-        ]
-
-    def _texts(self, settings: dict[str, float]) -> dict[str, str]:
-        values = self.measure(**settings) | settings
-        return {
-            name: written(values[name], digits, sign=sign)
-            for name, (digits, sign) in DIGITS.items()
-        }
 
     def _picture(self, settings: dict[str, float]) -> str:
         said = self._said(settings)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rollingq_core._checks import require_number
+from rollingq_core.explorer._equations import EquationExplorer
 from rollingq_core.explorer._loop_drawing import HEIGHT, REACH, TIME_HEIGHT, WIDTH, loop_drawing
-from rollingq_core.explorer._page import Explorer, Slider, readout, written
+from rollingq_core.explorer._page import readout
 from rollingq_core.theory.loop import STEP, FeedbackLoop
 
 # Name: lowest, highest, step, title.
@@ -49,7 +50,7 @@ DURATION = 30
 STRIDE = 2
 
 
-class LoopExplorer(Explorer):
+class LoopExplorer(EquationExplorer):
     """The phase plane of :class:`rollingq_core.theory.FeedbackLoop`, with sliders.
 
     A path starts with equally good encoders and a share by chance, is left alone for a while, and
@@ -73,6 +74,8 @@ class LoopExplorer(Explorer):
     title: ClassVar[str] = "Loop explorer"
     script: ClassVar[str] = "loop.js"
     templates: ClassVar[dict[str, str]] = TEMPLATES
+    sliders: ClassVar[dict[str, tuple]] = SLIDERS
+    digits: ClassVar[dict[str, tuple[int, bool]]] = DIGITS
 
     def __init__(
         self,
@@ -83,14 +86,8 @@ class LoopExplorer(Explorer):
         *,
         pace: float = 1,
     ) -> None:
-        self.start = {"gain": gain, "head_start": head_start, "share": share, "turn": turn}
-        for name, value in self.start.items():
-            low, high, *_ = SLIDERS[name]
-            require_number(name, value, at_least=low, at_most=high)
+        super().__init__(gain=gain, head_start=head_start, share=share, turn=turn)
         self.pace = require_number("pace", pace, above=0, at_most=5)
-
-    def __repr__(self) -> str:
-        return f"LoopExplorer({', '.join(f'{k}={v:g}' for k, v in self.start.items())})"
 
     def measure(self, gain: float, head_start: float, share: float, turn: float) -> dict:
         """Return what the explorer shows, by name.
@@ -121,19 +118,6 @@ class LoopExplorer(Explorer):
             "after": paths["path_after"][-1, 0],
             "gap_after": paths["path_after"][-1, 1],
             **paths,
-        }
-
-    def _controls(self) -> list[Slider]:
-        return [
-            Slider(name, title, self.start[name], low, high, step, DIGITS[name][0])
-            for name, (low, high, step, title) in SLIDERS.items()
-        ]
-
-    def _texts(self, settings: dict[str, float]) -> dict[str, str]:
-        values = self.measure(**settings) | settings
-        return {
-            name: written(values[name], digits, sign=sign)
-            for name, (digits, sign) in DIGITS.items()
         }
 
     def _picture(self, settings: dict[str, float]) -> str:
