@@ -46,7 +46,7 @@ reproduce: $(STAMP) ## compute the records in results/ again
 	  $(BIN)/python -m rollingq_core reproduce comparison --data $$data --setting S || exit 1; \
 	done
 	$(BIN)/python -m rollingq_core reproduce comparison --data avmnist-new-speaker
-	$(BIN)/python -m rollingq_core reproduce comparison --data synthetic --setting T
+	$(BIN)/python -m rollingq_core reproduce comparison table2 table3 conflict calibration --data synthetic --setting T
 	$(BIN)/python -m rollingq_core reproduce grid
 	$(BIN)/python -m rollingq_core reproduce regimes
 
