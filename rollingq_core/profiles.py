@@ -1,7 +1,7 @@
 """How large a run is: in seconds for a test, on a CPU, or the paper's own on a GPU."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from rollingq_core.data.dataset import DataSplits, hash_splits
 from rollingq_core.model import MultimodalModel
 from rollingq_core.paper import PAPER, build_paper_model, build_small_model
 from rollingq_core.recipe import TrainingConfig
+from rollingq_core.rolling import RotationEvent
 from rollingq_core.settings import SETTINGS, Plan, Setting, build_model, input_shapes, plan
 
 VARIABLE = "ROLLINGQ_PROFILE"
@@ -120,12 +121,18 @@ class RunDescription:
         samples = PROFILES[self.profile].samples
         return data if samples is None else few(data, samples)
 
-    def plan(self, data: DataSplits, *, pretrained: bool = False) -> Plan:
-        """Return the run, not begun."""
+    def plan(
+        self,
+        data: DataSplits,
+        *,
+        pretrained: bool = False,
+        schedule: Sequence[RotationEvent] | None = None,
+    ) -> Plan:
+        """Return the run, not begun; ``schedule`` as in :func:`rollingq_core.settings.plan`."""
         build = PROFILES[self.profile].build
         if pretrained:
             build = partial(build, pretrained=True)
-        return plan(METHODS[self.method], data, self.setting, self.seed, build=build)
+        return plan(METHODS[self.method], data, self.setting, self.seed, schedule, build)
 
     def as_dict(self) -> dict[str, Any]:
         """Return numbers and strings only, as :meth:`from_dict` reads them."""

@@ -24,6 +24,7 @@ FLOORS = [
     {"settings", "plots"},
     {"paper"},
     {"profiles", "sweep"},
+    {"run_folder"},
     {"reproduce"},
     {"commands"},
     {"explorer", "__main__"},

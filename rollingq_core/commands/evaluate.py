@@ -1,23 +1,18 @@
 """``evaluate``: put a trained model to one of the noise tests."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rollingq_core.checkpoint import load_checkpoint_of
-from rollingq_core.commands.train import CHECKPOINT, read_description
 from rollingq_core.data import DATASETS, LARGE_DATASETS
 from rollingq_core.data.dataset import DataSplits
 from rollingq_core.evaluation import LEVELS
 from rollingq_core.profiles import RunDescription, measure
 from rollingq_core.records import provenance, write_record
 from rollingq_core.reproduce.comparison import REPORTS
-from rollingq_core.rolling import RotationEvent
-from rollingq_core.settings import Run
-from rollingq_core.training import TrainingResult, run_identity
+from rollingq_core.run_folder import CHECKPOINT, load_trained, read_description
 
 # By name: the report, and what it tells.
 TESTS = {
@@ -86,32 +81,6 @@ def require_fit(description: RunDescription, data: DataSplits, another: bool) ->
                 f"--data: got {data.name} with {name} {found[name]!r}, but the model was trained "
                 f"with {value!r}"
             )
-
-
-def load_trained(
-    path: Path, description: RunDescription, data: DataSplits, device: torch.device
-) -> Run:
-    """Return the selected weights of a checkpoint in the model of its description.
-
-    Raises
-    ------
-    OSError
-        There is no such file.
-    ValueError
-        It is damaged, of another run, or has no epoch to select yet.
-    """
-    model, config, rolling = description.plan(data)
-    trained_on = replace(data, data_hash=description.measured["data_hash"])
-    state = load_checkpoint_of(path, run_identity(model, trained_on, config, rolling))
-    if not state.get("best"):
-        raise ValueError(f"checkpoint: {path} has no epoch of fusion yet, expected one or more")
-    try:
-        model.load_state_dict(state["best"]["model"])
-        result = TrainingResult(state["history"], state["best"]["epoch"])
-        events = [RotationEvent(**event) for event in state["parts"]["rolling"]["events"]]
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
-    return Run(model.to(device), data, result, events)
 
 
 def table(test: str, report: dict[str, Any]) -> str:

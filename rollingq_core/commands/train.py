@@ -1,19 +1,15 @@
 """``train``: train one model, and go on where a run that was cut off has stopped."""
 
 import argparse
-import json
 import math
-from contextlib import nullcontext
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from tqdm.auto import tqdm
 
-from rollingq_core._files import written_whole
-from rollingq_core._ranks import rank
-from rollingq_core.checkpoint import load_checkpoint_of
 from rollingq_core.data import DATASETS, LARGE_DATASETS
 from rollingq_core.profiles import (
     METHODS,
@@ -21,12 +17,8 @@ from rollingq_core.profiles import (
     VARIABLE,
     RunDescription,
     current_profile,
-    measure,
 )
-from rollingq_core.settings import one_thread
-from rollingq_core.training import fit, run_identity
-
-CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.json", "model.json"
+from rollingq_core.run_folder import CHECKPOINT, HISTORY, MODEL, History, train_in
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -68,52 +60,31 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train and print a line for each epoch."""
-    folder, wanted = options.out, describe(options)
-    checkpoint = folder / CHECKPOINT
-    if (folder / MODEL).exists():
-        require_same(folder, read_description(folder), wanted)
-    data = wanted.load_data()
-    wanted = replace(wanted, measured=measure(data))
-    # A run that goes on has its weights in the checkpoint.
-    fresh = not checkpoint.exists()
-    model, config, rolling = wanted.plan(data, pretrained=wanted.pretrained and fresh)
-    history = []
-    if not fresh:
-        history = load_checkpoint_of(checkpoint, run_identity(model, data, config, rolling))[
-            "history"
-        ]
-    write_json(folder / MODEL, wanted.as_dict())
-    if history:  # the last line may be missing there
-        write_json(folder / HISTORY, history)
+    wanted = describe(options)
+    training = wanted.setting.training
+    total, calls = training.pretrain_epochs + training.epochs, count()
 
-    def tell(record: dict[str, Any]) -> None:
-        history.append(record)
-        if rank() == 0:
-            write_json(folder / HISTORY, history)
-            tqdm.write(line(record, config.pretrain_epochs + config.epochs))
+    def watch(history: History) -> None:
+        if next(calls):  # the first shows what an earlier command has told
+            tqdm.write(line(history[-1], total))
 
-    profile = PROFILES[wanted.profile]
-    # On a CPU, the result is not to depend on the number of cores.
-    with one_thread() if profile.accelerator == "cpu" else nullcontext():
-        result = fit(
-            model,
-            data,
-            config,
-            rolling,
-            checkpoint=checkpoint,
-            progress=True,
-            on_epoch=tell,
-            accelerator=options.accelerator or profile.accelerator,
-            devices=_devices(options.devices),
-            num_nodes=options.nodes,
-            precision=options.precision,
-            compile=options.compile,
-            accumulate=options.accumulate,
-            clip=options.clip,
-            num_workers=options.workers,
-        )
+    finished = train_in(
+        options.out,
+        wanted,
+        watch=watch,
+        progress=True,
+        devices=_devices(options.devices),
+        num_nodes=options.nodes,
+        precision=options.precision,
+        compile=options.compile,
+        accumulate=options.accumulate,
+        clip=options.clip,
+        num_workers=options.workers,
+        **({"accelerator": options.accelerator} if options.accelerator else {}),
+    )
     if not getattr(rank_zero_only, "rank", 0):
-        print(f"{checkpoint}: weights of epoch {result.selected_epoch + 1}")
+        epoch = finished.result.selected_epoch + 1
+        print(f"{options.out / CHECKPOINT}: weights of epoch {epoch}")
 
 
 def describe(options: argparse.Namespace) -> RunDescription:
@@ -137,50 +108,6 @@ def line(record: dict[str, Any], total: int) -> str:
     if record["rotation"]:
         text += f", query turned by {math.degrees(record['rotation']['angle']):.1f} degrees"
     return text
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` in one step, its numbers with all their digits."""
-    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    with written_whole(path) as file:
-        file.write(text.encode())
-
-
-def read_description(folder: Path) -> RunDescription:
-    """Read a run's description.
-
-    Raises
-    ------
-    OSError
-        There is none.
-    ValueError
-        It is damaged.
-    """
-    path = folder / MODEL
-    try:
-        return RunDescription.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def require_same(folder: Path, found: RunDescription, wanted: RunDescription) -> None:
-    """Raise a ``ValueError`` that names the differences where a folder holds another run."""
-    one, two = (flat(replace(x, measured={}).as_dict()) for x in (found, wanted))
-    names = [name for name in one if one[name] != two[name]]
-    if names:
-        of, instead = (", ".join(f"{n} {x[n]!r}" for n in names) for x in (one, two))
-        raise ValueError(f"--out: {folder} holds a run of {of}; expected {instead}, or no run")
-
-
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dicts as one, with dots in its names."""
-    found = {}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
 
 
 def _devices(text: str) -> int | str:

@@ -1,0 +1,165 @@
+"""A run in a folder of its own: what it is, its checkpoint and its history."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rollingq_core._files import written_whole
+from rollingq_core._ranks import rank
+from rollingq_core.checkpoint import load_checkpoint_of
+from rollingq_core.data.dataset import DataSplits
+from rollingq_core.profiles import PROFILES, RunDescription, measure
+from rollingq_core.rolling import RotationEvent
+from rollingq_core.settings import Run, one_thread
+from rollingq_core.training import TrainingResult, fit, run_identity
+
+CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.json", "model.json"
+History = list[dict[str, Any]]
+
+
+def train_in(
+    folder: str | Path,
+    wanted: RunDescription,
+    *,
+    data: DataSplits | None = None,
+    schedule: Sequence[RotationEvent] | None = None,
+    watch: Callable[[History], None] | None = None,
+    **options: Any,
+) -> Run:
+    """Train a model in ``folder``; a run that was cut off goes on there, bit for bit.
+
+    Parameters
+    ----------
+    folder
+        Where ``checkpoint.pt``, ``history.json`` and ``model.json`` are written, each in one step.
+    wanted
+        The run.
+    data
+        Its dataset, where that is loaded already.
+    schedule
+        For the random controls: the events of the RollingQ run to be paired with.
+    watch
+        Called with the history of all epochs so far, at once and after each epoch.
+    **options
+        Passed to :func:`rollingq_core.training.fit`, for example ``progress=True``.
+
+    Raises
+    ------
+    ValueError
+        The folder holds another run, or the data has changed since.
+    """
+    folder = Path(folder)
+    if (folder / MODEL).exists():
+        require_same(folder, read_description(folder), wanted)
+    data = wanted.load_data() if data is None else data
+    wanted = replace(wanted, measured=measure(data))
+    checkpoint = folder / CHECKPOINT
+    # A run that goes on has its weights in the checkpoint.
+    fresh = not checkpoint.exists()
+    model, config, rolling = wanted.plan(
+        data, pretrained=wanted.pretrained and fresh, schedule=schedule
+    )
+    history: History = []
+    if not fresh:
+        identity = run_identity(model, data, config, rolling)
+        history = load_checkpoint_of(checkpoint, identity)["history"]
+    write_json(folder / MODEL, wanted.as_dict())
+
+    def tell(*records: dict[str, Any]) -> None:
+        history.extend(records)
+        if rank() > 0:
+            return
+        if history:
+            write_json(folder / HISTORY, history)
+        if watch is not None:
+            watch(history)
+
+    tell()  # the file of a run that goes on may lack its last epoch
+    accelerator = PROFILES[wanted.profile].accelerator
+    # On a CPU, the result is not to depend on the number of cores.
+    with one_thread() if accelerator == "cpu" else nullcontext():
+        result = fit(
+            model,
+            data,
+            config,
+            rolling,
+            checkpoint=checkpoint,
+            on_epoch=tell,
+            **{"accelerator": accelerator, **options},
+        )
+    return Run(model, data, result, rolling.events if rolling else [])
+
+
+def load_trained(
+    path: str | Path, description: RunDescription, data: DataSplits, device: torch.device
+) -> Run:
+    """Return the selected weights of a checkpoint in the model of its description.
+
+    Raises
+    ------
+    OSError
+        There is no such file.
+    ValueError
+        It is damaged, of another run, or has no epoch to select yet.
+    """
+    model, config, rolling = description.plan(data)
+    trained_on = replace(data, data_hash=description.measured["data_hash"])
+    state = load_checkpoint_of(path, run_identity(model, trained_on, config, rolling))
+    if not state.get("best"):
+        raise ValueError(f"checkpoint: {path} has no epoch of fusion yet, expected one or more")
+    try:
+        model.load_state_dict(state["best"]["model"])
+        result = TrainingResult(state["history"], state["best"]["epoch"])
+        events = [RotationEvent(**event) for event in state["parts"]["rolling"]["events"]]
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
+    return Run(model.to(device), data, result, events)
+
+
+def read_description(folder: Path) -> RunDescription:
+    """Read a run's description.
+
+    Raises
+    ------
+    OSError
+        There is none.
+    ValueError
+        It is damaged.
+    """
+    path = folder / MODEL
+    try:
+        return RunDescription.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def require_same(folder: Path, found: RunDescription, wanted: RunDescription) -> None:
+    """Raise a ``ValueError`` that names the differences where a folder holds another run."""
+    one, two = (flat(replace(x, measured={}).as_dict()) for x in (found, wanted))
+    names = [name for name in one if one[name] != two[name]]
+    if names:
+        of, instead = (", ".join(f"{n} {x[n]!r}" for n in names) for x in (one, two))
+        raise ValueError(f"--out: {folder} holds a run of {of}; expected {instead}, or no run")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` in one step, its numbers with all their digits."""
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    with written_whole(path) as file:
+        file.write(text.encode())
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dicts as one, with dots in its names."""
+    found = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
