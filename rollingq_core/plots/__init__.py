@@ -31,6 +31,7 @@ from rollingq_core.plots.regimes import (
     regime_map,
 )
 from rollingq_core.plots.rotation import anchor_lengths, partial_products, turn_angles
+from rollingq_core.plots.run import run_curves
 from rollingq_core.plots.samples import sample_pairs
 from rollingq_core.plots.style import COLOURS, METHODS, BookFigure, Table, figure
 from rollingq_core.plots.training import (
@@ -76,6 +77,7 @@ __all__ = [
     "plane_of_turn",
     "regime_differences",
     "regime_map",
+    "run_curves",
     "sample_pairs",
     "share_against",
     "share_distributions",
