@@ -8,7 +8,7 @@ import pytest
 from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
 from rollingq_core.data import load_dataset
-from rollingq_core.reproduce import comparison, grid, regimes
+from rollingq_core.reproduce import comparison, grid, regimes, scale
 
 
 def test_command_line_writes_the_records(monkeypatch, tmp_path, capsys):
@@ -42,6 +42,25 @@ def test_recipes_of_setting_t_write_their_record(arguments, seeds, monkeypatch, 
 
 
 @pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ([], ("avmnist_full", "gpu", (100, 101, 102, 103, 104))),
+        (
+            ["--data", "cremad", "--profile", "cpu", "--seeds", "2"],
+            ("cremad", "cpu", (100, 101)),
+        ),
+    ],
+)
+def test_scale_takes_a_profile(arguments, asked, monkeypatch, tmp_path, capsys):
+    calls = []
+    monkeypatch.setattr(scale, "reproduce", lambda *a, **k: calls.append((a, k)))
+    main(["reproduce", "scale", *arguments, "--precision", "bf16-mixed", "--out", str(tmp_path)])
+    path = tmp_path / f"scale-{asked[0]}-{asked[1]}.json"
+    assert calls == [(asked, {"out": path, "precision": "bf16-mixed"})]
+    assert capsys.readouterr().out == f"{path}\n"
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "the following arguments are required: command"),
@@ -55,8 +74,12 @@ def test_recipes_of_setting_t_write_their_record(arguments, seeds, monkeypatch, 
         (["reproduce", "table9"], "argument recipe: invalid choice: 'table9'"),
         (["reproduce", "grid", "table2"], "recipe: got grid table2, expected grid alone"),
         (["reproduce", "comparison", "--data", "movies"], "argument --data: invalid choice"),
-        # Small recipes are for small datasets.
-        (["reproduce", "comparison", "--data", "cremad"], "argument --data: invalid choice"),
+        (["reproduce", "table2", "--data", "cremad"], "got 'cremad' for table2, expected scale"),
+        (["reproduce", "scale", "table2"], "recipe: got scale table2, expected scale alone"),
+        (["reproduce", "scale", "--setting", "P"], "--setting: got one for scale, which has none"),
+        (["reproduce", "grid", "--data", "digits"], "--data: got one for grid, which has none"),
+        (["reproduce", "table2", "--profile", "gpu"], "--profile: got one for table2"),
+        (["reproduce", "grid", "--precision", "32"], "--precision: got one for grid"),
         (["data"], "the following arguments are required: action, dataset"),
         (["data", "prepare", "movies"], "argument dataset: invalid choice: 'movies'"),
         (["data", "mend", "cremad"], "argument action: invalid choice: 'mend'"),

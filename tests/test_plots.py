@@ -108,6 +108,7 @@ def drawn(trained, runs, tables):
         ),
         "conflict_bars": plots.conflict_bars({"a": {"runs": tables["conflict"]}}, METHODS, TITLE),
         "detection_dots": plots.detection_dots({"a": {"runs": tables["table2"]}}, METHODS, TITLE),
+        "run_curves": plots.run_curves(trained["rollingq", 100].result.history, TITLE),
         "encoder_gradients": plots.encoder_gradients(runs, METHODS, 1, TITLE),
         "epoch_curves": plots.epoch_curves(runs, METHODS, 1, TITLE),
         "interval_columns": plots.interval_columns(
@@ -272,6 +273,28 @@ def test_noise_curves_draw_mean_and_interval(runs):
     half = stats.t.ppf(0.975, 1) * accuracy.std(0, ddof=1) / np.sqrt(2)
     bars = np.array(container.lines[2][0].get_segments())
     np.testing.assert_allclose(bars[:, 1, 1] - bars[:, 0, 1], 2 * half, atol=1e-9)
+
+
+def test_run_curves_draw_fusion_and_mark_the_rotations(trained):
+    history = trained["rollingq", 100].result.history
+    made = plots.run_curves(history, TITLE)
+    fused = [record for record in history if record["stage"] == "fusion"]
+    assert len(fused) == len(history) - 1
+    curves = [
+        [r["air"] for r in fused],
+        [r["share"]["audio"] for r in fused],
+        [100 * r["train_accuracy"] for r in fused],
+    ]
+    turned = [r["epoch"] + 1 for r in fused if r["rotation"]]
+    assert turned
+    for axis, curve in zip(made.axes, curves, strict=True):
+        assert list(axis.lines[0].get_xdata()) == [r["epoch"] + 1 for r in fused]
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), curve)
+        marks = [
+            line.get_xdata()[0] for line in axis.lines if line.get_color() == COLOURS["anchor"]
+        ]
+        assert marks == turned
+    assert made.axes[2].lines[1].get_ydata()[-1] == 100 * fused[-1]["validation_accuracy"]
 
 
 def test_epoch_curves_draw_the_mean_from_the_start_of_fusion(runs):

@@ -43,7 +43,7 @@ def run_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
                     )
         labels = ("AIR", "attention share", "accuracy, %")
         for axis, label in zip(axes, labels, strict=True):
-            axis.set(title=label, xlabel="epoch")
+            axis.set(ylabel=label, xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         if fused:
             share.legend()

@@ -14,6 +14,7 @@ from rollingq_core.reproduce.comparison import LEVELS, REPORTING_SEEDS, summaris
 from rollingq_core.run_folder import train_in
 from rollingq_core.settings import Run
 
+SEEDS = REPORTING_SEEDS[:5]
 # By the names of the command line; the random turn follows the RollingQ run of its seed.
 COMPARED = ("mt", "mt+rollingq", "mt+random_matched", "uniform")
 
@@ -31,7 +32,7 @@ def tested(method: str, seed: int, run: Run) -> dict[str, Any]:
 def reproduce(
     data_name: str = "avmnist_full",
     profile: str = "gpu",
-    seeds: tuple[int, ...] = REPORTING_SEEDS[:5],
+    seeds: tuple[int, ...] = SEEDS,
     *,
     out: str | Path,
     **options: Any,
@@ -76,7 +77,8 @@ def reproduce(
     record = {
         "recipe": "scale",
         "command": f"python -m rollingq_core reproduce scale --data {data_name} "
-        f"--profile {profile} --seeds {len(seeds)}",
+        f"--profile {profile} --seeds {len(seeds)}"
+        + "".join(f" --{name} {value}" for name, value in options.items()),
         "config": {"data": data_name, "profile": profile} | asdict(chosen.setting) | options,
         "seeds": list(seeds),
         "levels": list(LEVELS),
