@@ -121,6 +121,16 @@ class RunDescription:
         require_choice("method", self.method, tuple(METHODS))
         require_choice("profile", self.profile, tuple(PROFILES))
 
+    @classmethod
+    def of_profile(
+        cls, data: str, method: str, profile: str | None = None, seed: int = 0
+    ) -> "RunDescription":
+        """Return the run of a profile's own numbers; without one, of the environment's."""
+        name = profile or current_profile()
+        require_choice("profile", name, tuple(PROFILES))
+        chosen = PROFILES[name]
+        return cls(data, method, name, seed, chosen.setting, chosen.pretrained)
+
     def load_data(self, name: str | None = None) -> DataSplits:
         """Return its dataset, or that of another name, in the size of its profile."""
         name = name or self.data

@@ -50,7 +50,7 @@ def test_the_random_turn_is_by_the_angle_of_the_rollingq_run(finished):
 
 def test_noise_is_put_into_each_modality(finished):
     folder, record = finished
-    wanted = RunDescription("digits", "mt", "smoke", 100, scale.PROFILES["smoke"].setting)
+    wanted = RunDescription.of_profile("digits", "mt", "smoke", 100)
     run = train_in(folder / NAME / "mt-100", wanted)
     (row,) = [r for r in record["runs"] if (r["method"], r["seed"]) == ("vanilla", 100)]
     for name in ("audio", "visual"):

@@ -45,31 +45,67 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the table and where the record lies."""
-    device = _device(options.device)
-    path = options.checkpoint / CHECKPOINT if options.checkpoint.is_dir() else options.checkpoint
+    out, record = evaluate(
+        options.checkpoint,
+        options.test,
+        data_name=options.data,
+        device=options.device,
+        seed=options.seed,
+    )
+    (row,) = record["runs"]
+    print(table(options.test, {name: row[name] for name in row if name not in ("method", "seed")}))
+    print(out)
+
+
+def evaluate(
+    checkpoint: str | Path,
+    test: str,
+    *,
+    data_name: str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> tuple[Path, dict[str, Any]]:
+    """Test a trained model, write the record beside its checkpoint, and return both.
+
+    Parameters
+    ----------
+    checkpoint
+        What ``train`` wrote: the folder or the file.
+    test
+        One of ``TESTS``.
+    data_name
+        Another dataset of the same shapes; by default the one of the training.
+    device, seed
+        Where to compute, and the seed of the noise.
+
+    Raises
+    ------
+    OSError or ValueError
+        The checkpoint is missing, damaged or of another run, or the data does not fit it.
+    """
+    place, path = _device(device), Path(checkpoint)
+    path = path / CHECKPOINT if path.is_dir() else path
     description = read_description(path.parent)
-    data = description.load_data(options.data)
-    require_fit(description, data, another=options.data not in (None, description.data))
-    trained = load_trained(path, description, data, device)
-    report = REPORTS[TESTS[options.test][0]](description.method, options.seed, trained)
-    print(table(options.test, report))
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    data = description.load_data(data_name)
+    require_fit(description, data, another=data_name not in (None, description.data))
+    trained = load_trained(path, description, data, place)
+    report = REPORTS[TESTS[test][0]](description.method, seed, trained)
     other = "" if data.name == description.data else f"-{data.name}"
-    out = path.parent / f"{options.test}{other}.json"
+    out = path.parent / f"{test}{other}.json"
     record = {
-        "recipe": options.test,
-        "command": f"python -m rollingq_core evaluate {path.parent} --test {options.test}",
+        "recipe": test,
+        "command": f"python -m rollingq_core evaluate {path.parent} --test {test}",
         "config": description.as_dict(),
         "epoch": trained.result.selected_epoch,
         "test_data": data.name,
         "data_hash": data.data_hash,
-        "noise_seed": options.seed,
+        "noise_seed": seed,
         "levels": list(LEVELS),
-        **provenance(gpu),
+        **provenance(torch.cuda.get_device_name(place) if place.type == "cuda" else None),
         "runs": [{"method": description.method, "seed": description.seed, **report}],
     }
     write_record(out, record)
-    print(out)
+    return out, record
 
 
 def require_fit(description: RunDescription, data: DataSplits, another: bool) -> None:

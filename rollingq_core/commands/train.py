@@ -16,7 +16,6 @@ from rollingq_core.profiles import (
     PROFILES,
     VARIABLE,
     RunDescription,
-    current_profile,
 )
 from rollingq_core.run_folder import CHECKPOINT, HISTORY, MODEL, History, train_in
 
@@ -89,14 +88,12 @@ def run(options: argparse.Namespace) -> None:
 
 def describe(options: argparse.Namespace) -> RunDescription:
     """Return the run that the options ask for."""
-    name = options.profile or current_profile()
-    setting = PROFILES[name].setting
+    run = RunDescription.of_profile(options.data, options.method, options.profile, options.seed)
     given = {key: getattr(options, key) for key in ("rho", "beta", "max_rotations")}
-    setting = replace(setting, **{key: x for key, x in given.items() if x is not None})
+    setting = replace(run.setting, **{key: x for key, x in given.items() if x is not None})
     if options.epochs is not None:
         setting = replace(setting, training=replace(setting.training, epochs=options.epochs))
-    pretrained = PROFILES[name].pretrained and not options.from_scratch
-    return RunDescription(options.data, options.method, name, options.seed, setting, pretrained)
+    return replace(run, setting=setting, pretrained=run.pretrained and not options.from_scratch)
 
 
 def line(record: dict[str, Any], total: int) -> str:

@@ -52,12 +52,11 @@ def reproduce(
         Passed to :func:`rollingq_core.training.fit`, for example ``precision``.
     """
     out = Path(out)
-    chosen = PROFILES[profile]
     rows, gpu = [], None
     plans = [(seed, method) for seed in seeds for method in COMPARED]
     data, schedule = None, None
     for seed, method in tqdm(plans, desc=out.stem, unit="run"):
-        wanted = RunDescription(data_name, method, profile, seed, chosen.setting, chosen.pretrained)
+        wanted = RunDescription.of_profile(data_name, method, profile, seed)
         if method == COMPARED[0]:
             data = wanted.load_data()
         begun = time.monotonic()
@@ -74,12 +73,15 @@ def reproduce(
         device = next(run.model.parameters()).device
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         rows.append(tested(METHODS[method], seed, run) | {"seconds": seconds})
+    setting = asdict(PROFILES[profile].setting)
     record = {
         "recipe": "scale",
         "command": f"python -m rollingq_core reproduce scale --data {data_name} "
         f"--profile {profile} --seeds {len(seeds)}"
         + "".join(f" --{name} {value}" for name, value in options.items()),
-        "config": {"data": data_name, "profile": profile} | asdict(chosen.setting) | options,
+        "config": {"data": data_name, "profile": profile}
+        | asdict(PROFILES[profile].setting)
+        | options,
         "seeds": list(seeds),
         "levels": list(LEVELS),
         "samples": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
