@@ -14,6 +14,7 @@ from rollingq_core._ranks import rank
 from rollingq_core.checkpoint import load_checkpoint_of
 from rollingq_core.data.dataset import DataSplits
 from rollingq_core.profiles import PROFILES, RunDescription, measure
+from rollingq_core.records import read_record
 from rollingq_core.rolling import RotationEvent
 from rollingq_core.settings import Run, one_thread
 from rollingq_core.training import TrainingResult, fit, run_identity
@@ -119,6 +120,22 @@ def load_trained(
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
     return Run(model.to(device), data, result, events)
+
+
+def evaluated_in(folder: str | Path, data: str, test: str) -> list[dict[str, Any]]:
+    """Return the records that ``evaluate`` wrote of one test for runs in folders of ``folder``.
+
+    Parameters
+    ----------
+    folder
+        Where the runs' folders lie.
+    data
+        The dataset that the runs were trained and tested on.
+    test
+        The test's name, for example ``"noise"``.
+    """
+    found = [read_record(test, path.parent) for path in sorted(Path(folder).glob(f"*/{test}.json"))]
+    return [record for record in found if record["config"]["data"] == data]
 
 
 def read_description(folder: Path) -> RunDescription:

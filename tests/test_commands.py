@@ -16,7 +16,7 @@ import torch
 from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
 from rollingq_core.checkpoint import FORMAT, load_checkpoint, save_checkpoint
-from rollingq_core.data import cremad
+from rollingq_core.data import video
 from rollingq_core.evaluation import LEVELS
 from rollingq_core.records import read_record
 from tests.small import assert_same_state
@@ -303,10 +303,14 @@ def test_two_processes_write_one_run(root, tmp_path):
     main(["evaluate", str(folder), "--test", "conflict"])
 
 
-def test_train_and_evaluate_on_cremad(tmp_path, monkeypatch, capsys):
-    names = clip_names(24)
+def test_cremad_by_commands_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ROLLINGQ_DATA", str(tmp_path))
-    cremad.prepare(make_folder(tmp_path / "CREMA-D", names, size=(36, 48)))
+    flvs = video.available_decoder() == "pyav"
+    root = tmp_path / "CREMA-D"
+    make_folder(root, clip_names(24), jpgs=not flvs, flvs=flvs, size=(36, 48))
+    main(["data", "prepare", "cremad", "--root", str(root)])
+    main(["data", "verify", "cremad", "--root", str(root)])
+    assert capsys.readouterr().out.splitlines()[-1] == "ok"
     folder = tmp_path / "run"
     main(["train", "--data", "cremad", "--profile", "smoke", "--out", str(folder)])
     shapes = json.loads((folder / "model.json").read_text())["measured"]["shapes"]

@@ -79,9 +79,7 @@ def reproduce(
         "command": f"python -m rollingq_core reproduce scale --data {data_name} "
         f"--profile {profile} --seeds {len(seeds)}"
         + "".join(f" --{name} {value}" for name, value in options.items()),
-        "config": {"data": data_name, "profile": profile}
-        | asdict(PROFILES[profile].setting)
-        | options,
+        "config": {"data": data_name, "profile": profile} | setting | options,
         "seeds": list(seeds),
         "levels": list(LEVELS),
         "samples": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},

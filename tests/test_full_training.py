@@ -1,0 +1,78 @@
+"""Chapter 15 on a small CREMA-D: one notebook prepares, verifies, trains, cuts off and tests."""
+
+import json
+import re
+
+import jupytext
+import pytest
+from nbclient import NotebookClient
+
+from benchmarks.cremad_folder import clip_names, make_folder
+from rollingq_core.data import video
+from rollingq_core.records import read_record
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory, root):
+    """Return the chapter run in the smoke profile, the data root and the folder of its runs."""
+    folder, runs = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs")
+    flvs = video.available_decoder() == "pyav"
+    make_folder(folder / "CREMA-D", clip_names(24), jpgs=not flvs, flvs=flvs, size=(36, 48))
+    (script,) = (root / "notebooks").glob("15_*.py")
+    client = NotebookClient(
+        jupytext.read(script),
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(script.parent)}},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROLLINGQ_PROFILE", "smoke")
+        patch.setenv("ROLLINGQ_DATA", str(folder))
+        patch.setenv("ROLLINGQ_RUNS", str(runs))
+        patch.setenv("PYTHONPATH", str(root))
+        notebook = client.execute()
+    return notebook, folder, runs
+
+
+def outputs(notebook, words):
+    """Return all that the one cell with ``words`` in it shows, as text."""
+    (cell,) = [c for c in notebook.cells if c.cell_type == "code" and words in c.source]
+    found = []
+    for output in cell.outputs:
+        found += [output.get("text", ""), *output.get("data", {}).values()]
+    return "\n".join(map(str, found))
+
+
+@pytest.mark.slow
+def test_it_prepares_and_verifies_cremad(executed):
+    notebook, folder, _ = executed
+    shown = outputs(notebook, "cremad.prepare")
+    assert "24 clips, another split than the published" in shown
+    assert re.search(r"^ok$", shown, flags=re.MULTILINE)
+    assert (folder / "CREMA-D" / "cache" / "cremad-code" / "manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_it_trains_both_methods_in_folders_that_are_kept(executed):
+    notebook, _, runs = executed
+    for method in ("mt", "mt+rollingq"):
+        run = runs / f"cremad-{method}-0"
+        described = json.loads((run / "model.json").read_text())
+        assert (described["data"], described["profile"]) == ("cremad", "smoke")
+        assert described["measured"]["shapes"]["audio"] == [1, 257, 188]
+        assert len(json.loads((run / "history.json").read_text())) == 1
+    assert "<svg" in outputs(notebook, 'of_profile(DATA, "mt+rollingq"')
+    assert "every weight is the same" in outputs(notebook, 'RUNS / "whole"')
+
+
+@pytest.mark.slow
+def test_it_tests_them_and_puts_them_beside_the_papers(executed):
+    notebook, _, runs = executed
+    shown = outputs(notebook, '["", "paper"')
+    for method, label in (("mt", "vanilla"), ("mt+rollingq", "RollingQ")):
+        record = read_record("noise", runs / f"cremad-{method}-0")
+        assert record["test_data"] == "cremad"
+        clean = 100 * record["runs"][0]["mix audio"][0]
+        (row,) = [line for line in shown.splitlines() if line.startswith(label)]
+        assert row.split()[-1] == "1"  # one run
+        assert f"{clean:.1f}" in row.split()
