@@ -348,7 +348,7 @@ Table(
 # %% tags=["nbval-check-output"]
 scale = read_record("scale-avmnist_full-cpu")
 print(scale["command"])
-print("seeds:", *scale["seeds"], "| samples:", scale["samples"])
+print("seeds:", *scale["seeds"], "| samples:", scale["runs"][0]["samples"])
 assert min(scale["seeds"]) > 9  # seeds 0 to 9 were for choosing
 
 # %% tags=["hide-input"]

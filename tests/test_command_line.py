@@ -56,7 +56,7 @@ def test_scale_takes_a_profile(arguments, asked, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(scale, "reproduce", lambda *a, **k: calls.append((a, k)))
     main(["reproduce", "scale", *arguments, "--precision", "bf16-mixed", "--out", str(tmp_path)])
     path = tmp_path / f"scale-{asked[0]}-{asked[1]}.json"
-    assert calls == [(asked, {"out": path, "precision": "bf16-mixed"})]
+    assert calls == [(asked, {"out": path, "jobs": 1, "precision": "bf16-mixed"})]
     assert capsys.readouterr().out == f"{path}\n"
 
 

@@ -39,7 +39,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--profile", choices=[*PROFILES], help="of scale only; gpu by default")
     parser.add_argument("--precision", help="of scale only, for example bf16-mixed")
     parser.add_argument("--seeds", type=int, help="how many; those of the book by default")
-    parser.add_argument("--jobs", type=int, default=2, help="processes to use")
+    parser.add_argument(
+        "--jobs", type=int, help="processes to use; 2 by default, and 1 for scale (one GPU)"
+    )
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder to write to")
 
 
@@ -60,7 +62,8 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
             parser.error(f"{name}: got one for {recipes[0]}, which has none")
     module, seeds = _book(recipes[0])
     count = len(seeds) if options.seeds is None else options.seeds
-    for name, value in (("seeds", count), ("jobs", options.jobs)):
+    jobs = (1 if recipes == ("scale",) else 2) if options.jobs is None else options.jobs
+    for name, value in (("seeds", count), ("jobs", jobs)):
         if value < 1:
             parser.error(f"--{name}: got {value}, expected at least 1")
     chosen, out = tuple(range(seeds[0], seeds[0] + count)), options.out
@@ -68,16 +71,16 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         data, profile = options.data or "avmnist_full", options.profile or "gpu"
         machine = {"precision": options.precision} if options.precision else {}
         paths = [out / f"scale-{data}-{profile}.json"]
-        module.reproduce(data, profile, chosen, out=paths[0], **machine)
+        module.reproduce(data, profile, chosen, out=paths[0], jobs=jobs, **machine)
     elif alone:
         paths = [out / f"{recipes[0]}-synthetic-T.json"]
-        module.reproduce(chosen, out=paths[0], jobs=options.jobs)
+        module.reproduce(chosen, out=paths[0], jobs=jobs)
     else:
         data, setting = options.data or "digits", options.setting or "P"
         if data in LARGE_DATASETS:
             parser.error(f"--data: got {data!r} for {recipes[0]}, expected scale with it")
         paths = [out / f"{name}-{data}-{setting}.json" for name in recipes]
-        module.reproduce(recipes, data, setting, chosen, out=out, jobs=options.jobs)
+        module.reproduce(recipes, data, setting, chosen, out=out, jobs=jobs)
     for path in paths:
         print(path)
 

@@ -20,6 +20,7 @@ def compute_record(
     parts: Mapping[str, tuple],
     *,
     jobs: int = 2,
+    gpu: str | None = None,
 ) -> dict[str, Any]:
     """Compute the rows of all parts, and write them as one record.
 
@@ -29,7 +30,7 @@ def compute_record(
         The record to write.
     head
         What the record begins with. Its ``config`` tells parts of this record from others.
-    work, parts, jobs
+    work, parts, jobs, gpu
         As in :func:`compute_records`.
 
     Returns
@@ -40,7 +41,7 @@ def compute_record(
     """
     out = Path(out)
     heads = {out: (head, lambda row: row)}
-    return compute_records(heads, out.with_suffix(".parts"), work, parts, jobs=jobs)[out]
+    return compute_records(heads, out.with_suffix(".parts"), work, parts, jobs=jobs, gpu=gpu)[out]
 
 
 def compute_records(
@@ -50,6 +51,7 @@ def compute_records(
     parts: Mapping[str, tuple],
     *,
     jobs: int = 2,
+    gpu: str | None = None,
 ) -> dict[Path, dict[str, Any]]:
     """Compute the rows of all parts once, and write several records of them.
 
@@ -68,6 +70,8 @@ def compute_records(
         The values by the part's name.
     jobs
         Processes to use.
+    gpu
+        Name of the one that is used, if any.
     """
     started = time.monotonic()
     config = {path.stem: head["config"] for path, (head, _) in heads.items()}
@@ -83,7 +87,7 @@ def compute_records(
         path: {
             **head,
             **spent,
-            **provenance(),
+            **provenance(gpu),
             "runs": [keep(row) for part in finished for row in part["rows"]],
         }
         for path, (head, keep) in heads.items()

@@ -1,16 +1,14 @@
 """The paper's comparison at the size of a profile: full inputs, through run folders."""
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from rollingq_core.profiles import METHODS, PROFILES, RunDescription
-from rollingq_core.records import provenance, write_record
 from rollingq_core.reproduce.comparison import LEVELS, REPORTING_SEEDS, summarise
+from rollingq_core.reproduce.parts import compute_record
 from rollingq_core.run_folder import train_in
 from rollingq_core.settings import Run
 
@@ -29,15 +27,33 @@ def tested(method: str, seed: int, run: Run) -> dict[str, Any]:
     return row
 
 
+def run_seed(
+    data_name: str, profile: str, seed: int, folder: Path, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Train each method at one seed in a folder of its own, and return a row each."""
+    rows, schedule = [], None
+    data = RunDescription.of_profile(data_name, COMPARED[0], profile, seed).load_data()
+    samples = {name: len(getattr(data, name)) for name in ("train", "validation", "test")}
+    for method in COMPARED:
+        wanted = RunDescription.of_profile(data_name, method, profile, seed)
+        paired = schedule if method == "mt+random_matched" else None
+        run = train_in(folder / f"{method}-{seed}", wanted, data=data, schedule=paired, **options)
+        if method == "mt+rollingq":
+            schedule = run.events
+        rows.append(tested(METHODS[method], seed, run) | {"samples": samples})
+    return rows
+
+
 def reproduce(
     data_name: str = "avmnist_full",
     profile: str = "gpu",
     seeds: tuple[int, ...] = SEEDS,
     *,
     out: str | Path,
+    jobs: int = 1,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train each method at each seed in a folder of its own, and write a record of their tests.
+    """Train each method at each seed, and write a record of their tests.
 
     Parameters
     ----------
@@ -48,43 +64,24 @@ def reproduce(
     out
         The record to write. The runs lie beside it, in a folder of its name; a call that was cut
         off goes on where it stopped.
+    jobs
+        Processes to use.
     **options
         Passed to :func:`rollingq_core.training.fit`, for example ``precision``.
     """
     out = Path(out)
-    rows, gpu = [], None
-    plans = [(seed, method) for seed in seeds for method in COMPARED]
-    data, schedule = None, None
-    for seed, method in tqdm(plans, desc=out.stem, unit="run"):
-        wanted = RunDescription.of_profile(data_name, method, profile, seed)
-        if method == COMPARED[0]:
-            data = wanted.load_data()
-        begun = time.monotonic()
-        run = train_in(
-            out.with_suffix("") / f"{method}-{seed}",
-            wanted,
-            data=data,
-            schedule=schedule if "matched" in method else None,
-            **options,
-        )
-        seconds = time.monotonic() - begun
-        if method == "mt+rollingq":
-            schedule = run.events
-        device = next(run.model.parameters()).device
-        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-        rows.append(tested(METHODS[method], seed, run) | {"seconds": seconds})
-    setting = asdict(PROFILES[profile].setting)
-    record = {
+    head = {
         "recipe": "scale",
         "command": f"python -m rollingq_core reproduce scale --data {data_name} "
         f"--profile {profile} --seeds {len(seeds)}"
         + "".join(f" --{name} {value}" for name, value in options.items()),
-        "config": {"data": data_name, "profile": profile} | setting | options,
-        "seeds": list(seeds),
-        "levels": list(LEVELS),
-        "samples": {name: len(getattr(data, name)) for name in ("train", "validation", "test")},
-        **provenance(gpu),
-        "runs": rows,
+        "config": {"data": data_name, "profile": profile}
+        | asdict(PROFILES[profile].setting)
+        | options,
+        "seeds": seeds,
+        "levels": LEVELS,
     }
-    write_record(out, record)
-    return record
+    parts = {str(seed): (data_name, profile, seed, out.with_suffix(""), options) for seed in seeds}
+    on_gpu = PROFILES[profile].accelerator != "cpu" and torch.cuda.is_available()
+    gpu = torch.cuda.get_device_name() if on_gpu else None
+    return compute_record(out, head, run_seed, parts, jobs=jobs, gpu=gpu)
