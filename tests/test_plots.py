@@ -381,14 +381,14 @@ def test_tables_of_values_say_mean_spread_and_what_is_missing():
     made = plots.values_by_set(records, ("vanilla", "rollingq"), columns, "caption")
     assert made.header == ["mean ± sd", "a", "b"]
     assert made.rows == [
-        ["x, vanilla", "0.20 ± 0.14", "0.20 ± 0.14"],
-        ["x, RollingQ", "0.40 ± 0.28", "none"],
-        ["y, vanilla", "none", "none"],
-        ["y, RollingQ", "none", "none"],
+        ["x: vanilla", "0.20 ± 0.14", "0.20 ± 0.14"],
+        ["x: RollingQ", "0.40 ± 0.28", "none"],
+        ["y: vanilla", "none", "none"],
+        ["y: RollingQ", "none", "none"],
     ]
     only = {"a": records["a"]}
     made = plots.differences_by_set(only, [PAIR], {"x": columns["x"]}, "caption", digits=1)
-    assert made.rows == [["x, RollingQ − vanilla", f"+0.2 ± {0.1 * stats.t.ppf(0.975, 1):.1f}"]]
+    assert made.rows == [["x: RollingQ − vanilla", f"+0.2 ± {0.1 * stats.t.ppf(0.975, 1):.1f}"]]
 
 
 def test_shares_stand_beside_the_keys_that_made_them():
@@ -397,8 +397,8 @@ def test_shares_stand_beside_the_keys_that_made_them():
     means = [line.get_xdata()[0] for line in left.lines]
     np.testing.assert_allclose(means, [share.mean() for share in contrast.share])
     drawn = {marks.get_label(): marks.get_offsets() for marks in right.collections}
-    assert list(drawn) == ["audio", "audio is noise", "visual"]
-    sources = ((contrast.normal, 0), (contrast.noisy, 0), (contrast.normal, 1))
+    assert list(drawn) == ["visual", "audio", "audio is noise"]
+    sources = ((contrast.normal, 1), (contrast.normal, 0), (contrast.noisy, 0))
     for marks, (answers, index) in zip(drawn.values(), sources, strict=True):
         expected = torch.stack((answers.cosines, answers.key_norms), 2)[::2, index]
         np.testing.assert_allclose(marks, expected, rtol=1e-6)

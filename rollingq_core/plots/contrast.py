@@ -88,11 +88,16 @@ def shares_beside_keys(
     ):
         for (left, right), (name, contrast) in zip(axes, contrasts.items(), strict=True):
             _shares(left, contrast)
-            for index, modality in enumerate(_names(contrast)):
+            # The replaced modality comes last, so that its marks lie on top.
+            for index, modality in sorted(
+                enumerate(_names(contrast)), key=lambda pair: pair[0] == contrast.index
+            ):
                 kinds = (contrast.normal, contrast.noisy)
                 for noisy, answers in enumerate(kinds if index == contrast.index else kinds[:1]):
                     cosines, norms = answers.cosines[::every], answers.key_norms[::every]
-                    _keys(right, cosines, norms, index, modality, bool(noisy))
+                    _keys(
+                        right, cosines, norms, index, modality, bool(noisy), 0.7 if noisy else 0.35
+                    )
             left.set(title=name, ylabel="share of test samples")
             right.set(title=name, ylabel="norm of the average key")
         left.set_xlabel(f"attention share of {contrast.modality}")
@@ -132,13 +137,19 @@ def _shares(axis: Axes, contrast: AttentionContrast) -> None:
 
 
 def _keys(
-    axis: Axes, cosines: Tensor, norms: Tensor, index: int, modality: str, noisy: bool
+    axis: Axes,
+    cosines: Tensor,
+    norms: Tensor,
+    index: int,
+    modality: str,
+    noisy: bool,
+    alpha: float = 0.35,
 ) -> None:
     axis.scatter(
         cosines[:, index],
         norms[:, index],
         s=9,
-        alpha=0.35,
+        alpha=alpha,
         linewidths=0.8 if noisy else 0,
         marker="x" if noisy else ("o", "s")[index],
         color=COLOURS["noise"] if noisy else COLOURS[modality],

@@ -55,7 +55,7 @@ def detection_dots(
         axes[0].set_yticks(-np.arange(len(records)), list(records), color=INK)
         axes[0].set_ylabel("data")
         handles, labels = axes[0].get_legend_handles_labels()
-        made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+        made.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
         made.suptitle(title, fontsize=11)
     return made
 
@@ -134,7 +134,7 @@ def conflict_bars(
                         -place, width, left=left, color=colour, hatch=hatch, height=0.72,
                         edgecolor="#fafafa", linewidth=0.4,
                     )  # fmt: skip
-                    if width > 9:
+                    if width > 4.5 * len(records):
                         axis.text(
                             left + width / 2, -place, f"{width:.0f}", ha="center", va="center",
                             color="#fafafa", fontsize=9, fontweight="bold",
@@ -214,7 +214,7 @@ def values_by_set(
         return text.replace("-", "−")
 
     rows = [
-        [f"{name}, {METHODS[method]['label']}", *(cell(r, method, value) for r in records.values())]
+        [f"{name}: {METHODS[method]['label']}", *(cell(r, method, value) for r in records.values())]
         for name, value in values.items()
         for method in methods
     ]
@@ -237,5 +237,5 @@ def differences_by_set(
             ]
             label = f"{METHODS[method]['label']} − {METHODS[baseline]['label']}"
             cells = [f"{signed(mean, digits)} ± {half:.{digits}f}" for mean, half in found]
-            rows.append([f"{name}, {label}", *cells])
+            rows.append([f"{name}: {label}", *cells])
     return Table(["difference", *records], rows, caption)
