@@ -52,7 +52,7 @@ def load(recipe):
 
 # %% [markdown]
 # Three data sets take part: the embedded digits and recorded speech with MNIST, both in setting P, and
-# the synthetic tokens of setting T, on which {doc}`08_controls` found the largest gains.
+# the synthetic tokens of setting T, on which the anchor added most steadily in {doc}`08_controls`.
 
 # %% tags=["nbval-check-output"]
 tables = {
@@ -184,8 +184,9 @@ ahead = {
 }
 assert all(normal > 0.65 for normal, _ in ahead.values())
 assert ahead["vanilla"][1] > 0.55 and ahead["RollingQ"][1] < 0.4
-print("audio ahead in most samples, as it is:       vanilla yes, RollingQ yes")
-print("audio ahead in most samples, while it is noise: vanilla yes, RollingQ no")
+print("audio ahead in most samples?")
+print("as it is: vanilla yes, RollingQ yes")
+print("as noise: vanilla yes, RollingQ no")
 
 # %% tags=["nbval-check-output"]
 means = {
@@ -250,7 +251,7 @@ differences_by_set(
 )
 
 # %% [markdown]
-# The verdicts: a plus where RollingQ's number is clearly the larger, a minus where it is clearly the
+# The verdicts, a sign for each quantity: a plus where RollingQ's number is clearly the larger, a minus where it is clearly the
 # smaller, a dot where the interval covers 0.
 
 # %%
@@ -273,11 +274,11 @@ def verdicts(name, values, baselines=("vanilla", "random_matched")):
                 verdict(record["runs"], "rollingq", baseline, value)
                 for value in values
             ]
-            print(f"{label:13} RollingQ − {baseline:15}", *signs)
+            print(*signs, f" {label}: RollingQ − {baseline}")
 
 
 # %% tags=["nbval-check-output"]
-print("correlation, AUROC, fall of the share")
+print("correlation, AUROC, fall of the share\n")
 verdicts("table2", detection.values())
 
 # %% tags=["nbval-check-output"]
@@ -318,7 +319,7 @@ BookFigure(
         "Digits: a turned query gains under noisy sound, pays under noisy pictures",
     ),
     caption="Embedded digits, setting P: test accuracy over the noise level, mean and 95 % interval over "
-    "12 seeds. Rows: what the noise does. Columns: who gets it.",
+    "12 seeds. Rows: what the noise does (mixed in, added, or whole samples replaced). Columns: who gets it.",
     alt="Nine panels of falling curves for five methods. With noise in audio, uniform attention lies "
     "highest, then RollingQ, then the random turns and vanilla. With noise in the pictures the order is "
     "reversed: vanilla and the random turns hardly fall, RollingQ falls a little, uniform most.",
@@ -407,22 +408,22 @@ def signs(record, method, column, baseline="vanilla"):
 
 
 # %% tags=["nbval-check-output"]
-print("noise mixed into audio, visual, both: effective | area itself")
+print("noise mixed into audio, visual, both: effective | area\n")
 for label, record in tables["table3"].items():
     for method in METHODS[1:]:
-        print(f"{label:13} {method:15} − vanilla", signs(record, method, "mix"))
+        print(signs(record, method, "mix"), f" {label}: {method} − vanilla")
 
 # %% tags=["nbval-check-output"]
 for label, record in tables["table3"].items():
     for baseline in ("random_matched", "uniform"):
         found = signs(record, "rollingq", "mix", baseline)
-        print(f"{label:13} RollingQ − {baseline:15}", found)
+        print(found, f" {label}: RollingQ − {baseline}")
 
 # %% tags=["nbval-check-output"]
 for label, record in tables["table3"].items():
     for mechanism in ("add", "replace"):
         found = signs(record, "rollingq", mechanism)
-        print(f"{label:13} RollingQ − vanilla, {mechanism:8}", found)
+        print(found, f" {label}, {mechanism}: RollingQ − vanilla")
 
 # %% [markdown]
 # Read the columns together. Wherever RollingQ clearly gains over vanilla under noisy audio, uniform
@@ -482,8 +483,8 @@ values_by_set(
     tables["conflict"],
     METHODS,
     {name: witness[name] for name in ("AUROC", "lead")},
-    "Conflicts, over 12 seeds. AUROC: how well audio's share tells the answers with audio from those "
-    "against it. Lead: by how much the share is larger with it.",
+    "Conflicts, over 12 seeds. AUROC: how well audio's share tells answers that follow audio from the "
+    "others. Lead: by how much the share is larger where the answer follows audio.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -492,7 +493,7 @@ assert all(
     for record in tables["conflict"].values()
     for run in record["runs"]
 )
-print("follows audio, AUROC, lead of the share")
+print("follows audio, AUROC, lead of the share\n")
 verdicts("conflict", witness.values())
 
 # %% [markdown]
@@ -537,6 +538,7 @@ BookFigure(
 )
 
 # %% tags=["nbval-check-output"]
+print("calibration error at each noise level\n")
 for label, record in tables["calibration"].items():
     for baseline in ("vanilla", "random_matched", "uniform"):
         signs = [
@@ -545,7 +547,7 @@ for label, record in tables["calibration"].items():
             )
             for i in range(len(LEVELS))
         ]
-        print(f"{label:13} ECE, RollingQ − {baseline:15}", *signs)
+        print(*signs, f" {label}: RollingQ − {baseline}")
 
 # %% [markdown]
 # A minus is good here: a smaller error. Under noise RollingQ is better calibrated than vanilla on all three
@@ -564,8 +566,8 @@ for label, record in tables["calibration"].items():
 # - **Robustness has two sides.** RollingQ is less robust than vanilla, and than the random turn, where
 #   noise is mixed into the modality that it turned toward.
 # - **Under noise RollingQ is better calibrated than vanilla.**
-# - **Uniform attention is the hard baseline.** While audio is noisy it is more robust than RollingQ and no
-#   worse calibrated; under noisy pictures it pays more.
+# - **Uniform attention is the hard baseline.** Where audio is noisy it loses less than RollingQ, and is no
+#   worse calibrated; where the pictures are, it loses more.
 #
 # **What depends on the set**
 #

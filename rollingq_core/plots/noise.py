@@ -15,7 +15,7 @@ from rollingq_core.plots.training import (
     signed,
 )
 
-MECHANISMS = {"mix": "mixed in", "add": "added", "replace": "whole samples replaced"}
+MECHANISMS = {"mix": "mixed in", "add": "added", "replace": "replaced"}
 
 
 def _dots(axis, places, columns: Sequence[Sequence[float]], method: str, **options) -> None:
