@@ -377,7 +377,7 @@ def test_tables_of_values_say_mean_spread_and_what_is_missing():
         for seed, value in enumerate(values)
     ]
     columns = {"x": lambda run: run["x"], "y": lambda run: run["y"]}
-    records = {"a": {"runs": rows}, "b": {"runs": rows[:2]}}
+    records = {"a": {"runs": rows}, "b": {"runs": rows[:3]}}
     made = plots.values_by_set(records, ("vanilla", "rollingq"), columns, "caption")
     assert made.header == ["mean ± sd", "a", "b"]
     assert made.rows == [
