@@ -426,7 +426,7 @@ for label, record in tables["table3"].items():
         print(found, f" {label}, {mechanism}: RollingQ − vanilla")
 
 # %% [markdown]
-# Read the columns together. Wherever RollingQ clearly gains over vanilla under noisy audio, uniform
+# Read the columns together, first where noise is mixed in. Wherever RollingQ clearly gains over vanilla under noisy audio, uniform
 # attention gains more; and under noisy pictures RollingQ loses robustness on all three sets, and uniform
 # attention more. That is what softer attention must do: a query that listens less to audio depends more on
 # the pictures. A test that puts noise into the favoured modality only, as the paper's Table 3 does, sees
@@ -483,8 +483,8 @@ values_by_set(
     tables["conflict"],
     METHODS,
     {name: witness[name] for name in ("AUROC", "lead")},
-    "Conflicts, over 12 seeds. AUROC: how well audio's share tells answers that follow audio from the "
-    "others. Lead: by how much the share is larger where the answer follows audio.",
+    "Conflicts, over 12 seeds. AUROC: how well audio's share tells answers that follow audio from those "
+    "that follow vision. Lead: by how much the share is larger in the former.",
 )
 
 # %% tags=["nbval-check-output"]
