@@ -426,12 +426,13 @@ for label, record in tables["table3"].items():
         print(found, f" {label}, {mechanism}: RollingQ − vanilla")
 
 # %% [markdown]
-# Read the columns together, first where noise is mixed in. Wherever RollingQ clearly gains over vanilla under noisy audio, uniform
-# attention gains more; and under noisy pictures RollingQ loses robustness on all three sets, and uniform
-# attention more. That is what softer attention must do: a query that listens less to audio depends more on
-# the pictures. A test that puts noise into the favoured modality only, as the paper's Table 3 does, sees
-# one side of the coin. Compared with the random turn by the same angle, RollingQ loses more on all three
-# sets where the pictures are noisy, and gains more on one where audio is, the synthetic tokens.
+# Read the columns together, first where noise is mixed in. Wherever RollingQ clearly gains over vanilla
+# under noisy audio, uniform attention gains more; and under noisy pictures RollingQ loses robustness on
+# all three sets, and uniform attention more. That is what softer attention must do: a query that listens
+# less to audio depends more on the pictures. A test that puts noise into the favoured modality only, as
+# the paper's Table 3 does, sees one side of the coin. Compared with the random turn by the same angle,
+# RollingQ loses more on all three sets where the pictures are noisy, and gains more on one where audio
+# is, the synthetic tokens.
 #
 # How large the two sides are is another matter. On the synthetic tokens the gain is several times the
 # loss, and RollingQ starts ahead: the area itself is larger than vanilla's in all three columns. On the
