@@ -104,7 +104,7 @@ def drawn(trained, runs, tables):
         "alpha_curves": plots.alpha_curves((1, 3), TITLE),
         "anchor_lengths": plots.anchor_lengths(90 * (line + 1), {"α = 0.5": shares}, TITLE),
         "calibration_curves": plots.calibration_curves(
-            {"levels": LEVELS, "runs": tables["calibration"]}, METHODS, TITLE
+            {"a": {"levels": LEVELS, "runs": tables["calibration"]}}, METHODS, TITLE
         ),
         "conflict_bars": plots.conflict_bars({"a": {"runs": tables["conflict"]}}, METHODS, TITLE),
         "detection_dots": plots.detection_dots({"a": {"runs": tables["table2"]}}, METHODS, TITLE),
@@ -143,6 +143,7 @@ def drawn(trained, runs, tables):
         ),
         "share_paths": plots.share_paths({"a": np.full((3, 4), 0.5)}, TITLE),
         "share_distributions": plots.share_distributions(contrasts, TITLE),
+        "shares_beside_keys": plots.shares_beside_keys(contrasts, TITLE),
         "token_attention": plots.token_attention(
             {"a": torch.tensor([0.25, 0.75])}, ["audio", "visual"], TITLE
         ),
@@ -399,7 +400,47 @@ def test_tables_of_values_say_mean_spread_and_what_is_missing():
         for seed, value in enumerate(values)
     ]
     columns = {"x": lambda run: run["x"], "y": lambda run: run["y"]}
-    made = plots.value_table(rows, ("vanilla", "rollingq"), columns, "caption")
-    assert made.rows == [["vanilla", "0.20 ± 0.14", "none"], ["RollingQ", "0.40 ± 0.28", "none"]]
-    made = plots.value_differences(rows, [PAIR], {"x": columns["x"]}, "caption", digits=1)
-    assert made.rows == [["RollingQ − vanilla", f"+0.2 ± {0.1 * stats.t.ppf(0.975, 1):.1f}"]]
+    records = {"a": {"runs": rows}, "b": {"runs": rows[:3]}}
+    made = plots.values_by_set(records, ("vanilla", "rollingq"), columns, "caption")
+    assert made.header == ["mean ± sd", "a", "b"]
+    assert made.rows == [
+        ["x: vanilla", "0.20 ± 0.14", "0.20 ± 0.14"],
+        ["x: RollingQ", "0.40 ± 0.28", "none"],
+        ["y: vanilla", "none", "none"],
+        ["y: RollingQ", "none", "none"],
+    ]
+    only = {"a": records["a"]}
+    made = plots.differences_by_set(only, [PAIR], {"x": columns["x"]}, "caption", digits=1)
+    assert made.rows == [["x: RollingQ − vanilla", f"+0.2 ± {0.1 * stats.t.ppf(0.975, 1):.1f}"]]
+
+
+def test_shares_stand_beside_the_keys_that_made_them():
+    contrast = attention_contrast(small_model(), small_data().test, "audio")
+    left, right = plots.shares_beside_keys({"a": contrast}, TITLE, every=2).axes
+    means = [line.get_xdata()[0] for line in left.lines]
+    np.testing.assert_allclose(means, [share.mean() for share in contrast.share])
+    drawn = {marks.get_label(): marks.get_offsets() for marks in right.collections}
+    assert list(drawn) == ["visual", "audio", "audio is noise"]
+    sources = ((contrast.normal, 1), (contrast.normal, 0), (contrast.noisy, 0))
+    for marks, (answers, index) in zip(drawn.values(), sources, strict=True):
+        expected = torch.stack((answers.cosines, answers.key_norms), 2)[::2, index]
+        np.testing.assert_allclose(marks, expected, rtol=1e-6)
+
+
+def test_calibration_curves_draw_errors_above_reliability(tables):
+    record = {"levels": LEVELS, "runs": tables["calibration"]}
+    made = plots.calibration_curves({"a": record, "b": record}, ["rollingq"], TITLE)
+    upper, *_, lower = made.axes
+    runs = [run for run in tables["calibration"] if run["method"] == "rollingq"]
+    errors = upper.containers[0].lines[0].get_ydata()
+    np.testing.assert_allclose(errors, np.mean([run["ece"] for run in runs], 0))
+    bins = np.array([run["reliability"][-1] for run in runs])
+    confidence, accuracy = lower.lines[0].get_data()
+    # Weighted by their part, the bins give back the mean confidence and accuracy.
+    part = bins[..., 0].sum(0)
+    assert len(confidence) == (part > 0.02).sum()
+    biggest = part.argmax()
+    place = (part[:biggest] > 0.02).sum()
+    for drawn, column in ((confidence, 1), (accuracy, 2)):
+        value = (bins[:, biggest, 0] * bins[:, biggest, column]).sum() / part[biggest]
+        assert drawn[place] == pytest.approx(value)

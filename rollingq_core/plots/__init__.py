@@ -1,12 +1,15 @@
 """Figures and tables: one function each, from records to a picture."""
 
 from rollingq_core.plots.attention import (
-    key_distributions,
     lean_over_epochs,
     mass_against_imbalance,
     share_against,
-    share_distributions,
     token_attention,
+)
+from rollingq_core.plots.contrast import (
+    key_distributions,
+    share_distributions,
+    shares_beside_keys,
 )
 from rollingq_core.plots.cycle import (
     encoder_gradients,
@@ -20,9 +23,9 @@ from rollingq_core.plots.noise import (
     calibration_curves,
     conflict_bars,
     detection_dots,
+    differences_by_set,
     noise_grid,
-    value_differences,
-    value_table,
+    values_by_set,
 )
 from rollingq_core.plots.regimes import (
     interval_columns,
@@ -57,6 +60,7 @@ __all__ = [
     "conflict_bars",
     "detection_dots",
     "difference_table",
+    "differences_by_set",
     "encoder_gradients",
     "epoch_curves",
     "figure",
@@ -82,9 +86,9 @@ __all__ = [
     "share_against",
     "share_distributions",
     "share_paths",
+    "shares_beside_keys",
     "signed",
     "token_attention",
     "turn_angles",
-    "value_differences",
-    "value_table",
+    "values_by_set",
 ]

@@ -1,4 +1,4 @@
-"""Figures of attention: where its mass goes, and where the keys lie that draw it."""
+"""Figures of attention: where its mass goes, and what draws it there."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,46 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rollingq_core.evaluation.attention import AttentionContrast
-from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
-
-
-def share_distributions(contrasts: Mapping[str, AttentionContrast], title: str) -> Figure:
-    """Draw the attention share of one modality, normal and replaced by noise (paper: Fig. 1c).
-
-    Parameters
-    ----------
-    contrasts
-        One panel each, by panel title.
-    title
-        The finding.
-    """
-    with figure(1, len(contrasts), 2.8, sharey=True, sharex=True, squeeze=False) as (made, axes):
-        bins = np.linspace(0, 1, 41)
-        for axis, (name, contrast) in zip(axes[0], contrasts.items(), strict=True):
-            colour = COLOURS[contrast.modality]
-            kinds = (
-                (f"normal {contrast.modality}", colour, None),
-                (f"{contrast.modality} is noise", COLOURS["noise"], "///"),
-            )
-            for (label, shade, hatch), share in zip(kinds, contrast.share, strict=True):
-                axis.hist(
-                    share.numpy(),
-                    bins,
-                    weights=np.full(len(share), 1 / len(share)),
-                    histtype="stepfilled",
-                    facecolor=(shade, 0.45),
-                    edgecolor=INK if hatch else shade,
-                    linewidth=0.6,
-                    hatch=hatch,
-                    label=label,
-                )
-                axis.axvline(float(share.mean()), color=shade, linewidth=1.6)
-            axis.set(title=name, xlim=(0, 1), xlabel=f"attention share of {contrast.modality}")
-            axis.legend(loc="upper left")
-        axes[0, 0].set_ylabel("share of test samples")
-        made.suptitle(title, fontsize=11)
-    return made
+from rollingq_core.plots.style import COLOURS, METHODS, figure
 
 
 def mass_against_imbalance(
@@ -75,57 +36,6 @@ def mass_against_imbalance(
         axis.set(xlabel="AIR", ylabel="attention share of audio", ylim=(0, 1), title=title)
         axis.legend()
     return made
-
-
-def key_distributions(contrasts: Mapping[str, AttentionContrast], title: str) -> Figure:
-    """Draw average keys in the paper's coordinates: cosine with the query, and norm (Fig. 1d, 2).
-
-    Parameters
-    ----------
-    contrasts
-        One column each, by column title; the upper panels show normal samples, the lower ones
-        those in which the modality is noise.
-    title
-        The finding.
-    """
-    with figure(2, len(contrasts), 4.6, sharex=True, sharey=True, squeeze=False, dpi=200) as (
-        made,
-        axes,
-    ):
-        for column, (name, contrast) in enumerate(contrasts.items()):
-            for row, answers in enumerate((contrast.normal, contrast.noisy)):
-                axis = axes[row, column]
-                for index, modality in enumerate(_names(contrast)):
-                    noisy = row == 1 and modality == contrast.modality
-                    axis.scatter(
-                        answers.cosines[:, index],
-                        answers.key_norms[:, index],
-                        s=9,
-                        alpha=0.35,
-                        linewidths=0.8 if noisy else 0,
-                        marker="x" if noisy else ("o", "s")[index],
-                        color=COLOURS["noise"] if noisy else COLOURS[modality],
-                        label=f"{modality} is noise" if noisy else modality,
-                        rasterized=True,
-                    )
-                axis.axvline(0, color=COLOURS["noise"], linewidth=0.8)
-                axis.set_xlim(-1, 1)
-                if row == 0:
-                    axis.set_title(name)
-                for handle in axis.legend(loc="upper right", handletextpad=0.1).legend_handles:
-                    handle.set_alpha(1)
-            axes[1, column].set_xlabel("cosine with the query")
-        # Room for the legends above the highest mark.
-        axes[0, 0].set_ylim(top=1.15 * axes[0, 0].get_ylim()[1])
-        for row, kind in enumerate(("normal", f"{contrast.modality} replaced")):
-            axes[row, 0].set_ylabel(f"{kind}\nnorm of the average key")
-        made.suptitle(title, fontsize=11)
-    return made
-
-
-def _names(contrast: AttentionContrast) -> tuple[str, ...]:
-    other = "visual" if contrast.modality == "audio" else "audio"
-    return (contrast.modality, other) if contrast.index == 0 else (other, contrast.modality)
 
 
 def token_attention(

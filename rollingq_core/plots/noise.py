@@ -15,7 +15,7 @@ from rollingq_core.plots.training import (
     signed,
 )
 
-MECHANISMS = {"mix": "mixed in", "add": "added", "replace": "whole samples replaced"}
+MECHANISMS = {"mix": "mixed in", "add": "added", "replace": "replaced"}
 
 
 def _dots(axis, places, columns: Sequence[Sequence[float]], method: str, **options) -> None:
@@ -55,7 +55,7 @@ def detection_dots(
         axes[0].set_yticks(-np.arange(len(records)), list(records), color=INK)
         axes[0].set_ylabel("data")
         handles, labels = axes[0].get_legend_handles_labels()
-        made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+        made.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
         made.suptitle(title, fontsize=11)
     return made
 
@@ -134,7 +134,7 @@ def conflict_bars(
                         -place, width, left=left, color=colour, hatch=hatch, height=0.72,
                         edgecolor="#fafafa", linewidth=0.4,
                     )  # fmt: skip
-                    if width > 9:
+                    if width > 4.5 * len(records):
                         axis.text(
                             left + width / 2, -place, f"{width:.0f}", ha="center", va="center",
                             color="#fafafa", fontsize=9, fontweight="bold",
@@ -150,76 +150,92 @@ def conflict_bars(
     return made
 
 
-def calibration_curves(record: Mapping[str, Any], methods: Sequence[str], title: str) -> Figure:
+def calibration_curves(
+    records: Mapping[str, Mapping[str, Any]], methods: Sequence[str], title: str
+) -> Figure:
     """Draw the calibration error over the noise level, and reliability at the highest level.
 
     Parameters
     ----------
-    record
-        A record of ``calibration``.
+    records
+        Records of ``calibration`` by the title of their column.
     methods
         Which to draw.
     title
         The finding.
     """
-    with figure(1, 2, 3.2) as (made, (left, right)):
-        for method in methods:
-            runs = of_method(record["runs"], method)
-            table = np.array([run["ece"] for run in runs])
-            means, halves = np.array([mean_interval(column) for column in table.T]).T
-            left.errorbar(record["levels"], means, halves, capsize=2.5, **METHODS[method])
-            bins = np.array([run["reliability"][-1] for run in runs])
-            part = bins[..., 0].sum(0)
-            kept = part > 0.01 * len(runs)
-            confidence, accuracy = (
-                (bins[..., 0] * bins[..., i]).sum(0)[kept] / part[kept] for i in (1, 2)
-            )
-            right.plot(confidence, accuracy, **METHODS[method])
-        right.plot([0, 1], [0, 1], color=COLOURS["noise"], linewidth=0.8)
-        left.set(xlabel="noise level in the audio", ylabel="expected calibration error")
-        left.set_xticks(record["levels"], [f"{level:g}" for level in record["levels"]])
-        right.set(xlabel="confidence", ylabel="accuracy, audio all noise")
-        left.legend(fontsize=8.5)
+    with figure(2, len(records), 4.9, sharex="row", sharey="row", squeeze=False) as (made, axes):
+        for (upper, lower), (name, record) in zip(axes.T, records.items(), strict=True):
+            for method in methods:
+                runs = of_method(record["runs"], method)
+                means, halves = np.array(
+                    [mean_interval(c) for c in np.array([run["ece"] for run in runs]).T]
+                ).T
+                style = METHODS[method] | {"markersize": 3.5, "linewidth": 1.4}
+                upper.errorbar(record["levels"], means, halves, capsize=2, **style)
+                lower.plot(*_reliability(runs), **style)
+            lower.plot([0, 1], [0, 1], color=COLOURS["noise"], linewidth=0.8)
+            upper.set_title(name, loc="center", fontsize=9.5)
+            upper.set(xlabel="noise level in audio", ylim=(0, None))
+            upper.set_xticks(record["levels"], [f"{level:g}" for level in record["levels"]])
+            lower.set(xlabel="confidence")
+        axes[0, 0].set_ylabel("expected\ncalibration error")
+        axes[1, 0].set_ylabel("accuracy\nwhere audio is noise")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
         made.suptitle(title, fontsize=11)
     return made
 
 
-def value_table(
-    runs: Rows,
+def _reliability(runs: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Return confidence and accuracy at the highest level, all runs together."""
+    bins = np.array([run["reliability"][-1] for run in runs])
+    part = bins[..., 0].sum(0)
+    kept = part > 0.01 * len(runs)
+    confidence, accuracy = ((bins[..., 0] * bins[..., i]).sum(0)[kept] / part[kept] for i in (1, 2))
+    return confidence, accuracy
+
+
+def values_by_set(
+    records: Mapping[str, Mapping[str, Any]],
     methods: Sequence[str],
-    columns: Mapping[str, Callable[[Mapping[str, Any]], float | None]],
+    values: Mapping[str, Callable[[Mapping[str, Any]], float | None]],
     caption: str,
     digits: int = 2,
 ) -> Table:
-    """Return mean ± sd over seeds of some values, a row a method; None counts as missing."""
-    rows = []
-    for method in methods:
-        cells = []
-        for value in columns.values():
-            found = [value(run) for run in of_method(runs, method)]
-            found = [one for one in found if one is not None]
-            cells.append(
-                f"{np.mean(found):.{digits}f} ± {np.std(found, ddof=1):.{digits}f}".replace(
-                    "-", "−"
-                )
-                if len(found) > 1
-                else "none"
-            )
-        rows.append([METHODS[method]["label"], *cells])
-    return Table(["method", *columns], rows, caption)
+    """Return mean ± sd over seeds, a column a record; None counts as missing."""
+
+    def cell(record: Mapping[str, Any], method: str, value: Callable) -> str:
+        found = [value(run) for run in of_method(record["runs"], method)]
+        found = [one for one in found if one is not None]
+        if len(found) < 2:
+            return "none"
+        text = f"{np.mean(found):.{digits}f} ± {np.std(found, ddof=1):.{digits}f}"
+        return text.replace("-", "−")
+
+    rows = [
+        [f"{name}: {METHODS[method]['label']}", *(cell(r, method, value) for r in records.values())]
+        for name, value in values.items()
+        for method in methods
+    ]
+    return Table(["mean ± sd", *records], rows, caption)
 
 
-def value_differences(
-    runs: Rows,
+def differences_by_set(
+    records: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[tuple[str, str]],
-    columns: Mapping[str, Callable[[Mapping[str, Any]], float]],
+    values: Mapping[str, Callable[[Mapping[str, Any]], float]],
     caption: str,
     digits: int = 2,
 ) -> Table:
-    """Return paired differences of some values, mean ± 95 % half width, a row a pair."""
+    """Return paired differences, mean ± 95 % half width, a column a record."""
     rows = []
-    for method, baseline in pairs:
-        found = [paired_difference(runs, method, baseline, value) for value in columns.values()]
-        cells = [f"{signed(mean, digits)} ± {half:.{digits}f}" for mean, half in found]
-        rows.append([f"{METHODS[method]['label']} − {METHODS[baseline]['label']}", *cells])
-    return Table(["difference", *columns], rows, caption)
+    for name, value in values.items():
+        for method, baseline in pairs:
+            found = [
+                paired_difference(r["runs"], method, baseline, value) for r in records.values()
+            ]
+            label = f"{METHODS[method]['label']} − {METHODS[baseline]['label']}"
+            cells = [f"{signed(mean, digits)} ± {half:.{digits}f}" for mean, half in found]
+            rows.append([f"{name}: {label}", *cells])
+    return Table(["difference", *records], rows, caption)
