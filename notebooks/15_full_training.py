@@ -351,33 +351,64 @@ print(scale["command"])
 print("seeds:", *scale["seeds"], "| samples:", scale["runs"][0]["samples"])
 assert min(scale["seeds"]) > 9  # seeds 0 to 9 were for choosing
 
-# %% tags=["hide-input"]
-from rollingq_core.plots import value_table
-
+# %%
 METHODS = ["vanilla", "rollingq", "random_matched", "uniform"]
-columns = {
-    "clean": lambda run: run["accuracy"]["audio"][0],
-    "audio noise .5": lambda run: run["accuracy"]["audio"][2],
-    "audio noise 1": lambda run: run["accuracy"]["audio"][4],
-    "visual noise .5": lambda run: run["accuracy"]["visual"][2],
-    "visual noise 1": lambda run: run["accuracy"]["visual"][4],
-}
-value_table(
-    scale["runs"],
-    METHODS,
-    columns,
-    "Test accuracy, mean ± sd over the seeds.",
+MEASURES = ("accuracy", "share_normal", "share_noisy", "pearson")
+
+
+def noise_in(modality):
+    return [run | {k: run[k][modality] for k in MEASURES} for run in scale["runs"]]
+
+
+# %% tags=["hide-input"]
+from rollingq_core.plots import BookFigure, noise_curves
+
+BookFigure(
+    noise_curves(noise_in("visual"), scale["levels"], METHODS, "TITLE-V", "the pictures"),
+    caption="Full-size inputs, small encoders: test accuracy over the level of noise mixed into the pictures, "
+    "mean and 95 % interval over five seeds.",
+    alt="ALT-V",
 )
 
 # %% tags=["hide-input"]
-from rollingq_core.plots import value_differences
+BookFigure(
+    noise_curves(noise_in("audio"), scale["levels"], METHODS, "TITLE-A"),
+    caption="The same with noise mixed into the sound.",
+    alt="ALT-A",
+)
 
-pairs = [("rollingq", other) for other in METHODS if other != "rollingq"]
-value_differences(
-    scale["runs"],
-    pairs,
-    columns,
-    "Paired difference, mean ± half the 95 % interval over the seeds.",
+# %% tags=["hide-input"]
+from rollingq_core.plots import difference_table
+
+PAIRS = [("rollingq", other) for other in METHODS if other != "rollingq"]
+difference_table(
+    noise_in("visual"),
+    scale["levels"],
+    PAIRS,
+    "Noise in the pictures: paired difference in points, mean ± half the 95 % interval over five seeds.",
+)
+
+# %% tags=["hide-input"]
+difference_table(
+    noise_in("audio"),
+    scale["levels"],
+    PAIRS,
+    "Noise in the sound: the same.",
+)
+
+# %% tags=["hide-input"]
+from rollingq_core.plots import epoch_curves
+
+BookFigure(
+    epoch_curves(
+        scale["runs"],
+        ["vanilla", "rollingq", "random_matched"],
+        scale["config"]["training"]["pretrain_epochs"],
+        "TITLE-E",
+    ),
+    caption="AIR, audio's share, length of the query and the gradient norms of the encoders over the epochs of "
+    "fusion, mean and sd over five seeds; ticks in the first panel are rotations.",
+    alt="ALT-E",
 )
 
 # %% [markdown]

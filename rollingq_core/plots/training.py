@@ -90,7 +90,13 @@ def epoch_curves(runs: Rows, methods: Sequence[str], first_epoch: int, title: st
     return made
 
 
-def noise_curves(runs: Rows, levels: Sequence[float], methods: Sequence[str], title: str) -> Figure:
+def noise_curves(
+    runs: Rows,
+    levels: Sequence[float],
+    methods: Sequence[str],
+    title: str,
+    where: str = "the audio",
+) -> Figure:
     """Draw accuracy over the noise level: mean and 95 % interval over seeds.
 
     Parameters
@@ -101,6 +107,8 @@ def noise_curves(runs: Rows, levels: Sequence[float], methods: Sequence[str], ti
         Noise levels, in the order of each run's ``accuracy``.
     title
         The finding.
+    where
+        What the noise is in.
     """
     with figure(height=3.4) as (made, axis):
         for shift, method in enumerate(methods):
@@ -110,7 +118,7 @@ def noise_curves(runs: Rows, levels: Sequence[float], methods: Sequence[str], ti
             places = np.asarray(levels) + 0.008 * (shift - (len(methods) - 1) / 2)
             axis.errorbar(places, means, halves, capsize=2.5, **METHODS[method])
         axis.set(
-            xlabel="noise level in the audio",
+            xlabel=f"noise level in {where}",
             ylabel="test accuracy, %",
             xticks=list(levels),
             title=title,
