@@ -364,7 +364,9 @@ def noise_in(modality):
 from rollingq_core.plots import BookFigure, noise_curves
 
 BookFigure(
-    noise_curves(noise_in("visual"), scale["levels"], METHODS, "TITLE-V", "the pictures"),
+    noise_curves(
+        noise_in("visual"), scale["levels"], METHODS, "TITLE-V", "the pictures"
+    ),
     caption="Full-size inputs, small encoders: test accuracy over the level of noise mixed into the pictures, "
     "mean and 95 % interval over five seeds.",
     alt="ALT-V",

@@ -1,0 +1,54 @@
+"""The benchmark of a whole step: its ways to train do the same work, and its record is whole."""
+
+import math
+
+import pytest
+import torch
+
+from benchmarks import full_step
+from rollingq_core.paper import build_small_model
+from rollingq_core.records import read_record
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    sizes = {"audio": (1, 32, 32), "visual": (3, 32, 32)}
+    monkeypatch.setattr(full_step, "SHAPES", sizes)
+    monkeypatch.setattr(full_step, "DIM", 32)
+    monkeypatch.setattr(full_step, "build_paper_model", build_small_model)
+
+
+def test_three_backward_passes_are_one_over_the_sum():
+    published = full_step.Step(CPU, 2, fusion="textbook", published=True)
+    once = full_step.Step(CPU, 2, fusion="textbook")
+    before = [p.clone() for p in once.model.parameters()]
+    published()
+    once()
+    moved = 0.0
+    for old, one, two in zip(
+        before, published.model.parameters(), once.model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
+        moved = max(moved, float((old - two).detach().abs().max()))
+    assert moved > 1e-4
+
+
+def test_it_measures_each_way_and_writes_a_record(tmp_path, capsys):
+    options = ["--device", "cpu", "--batch", "2", "--repetitions", "1", "--no-compile"]
+    full_step.main([*options, "--out", str(tmp_path)])
+    record = read_record("full-step-cpu", tmp_path)
+    ways = [(r["fusion"], r["precision"], r["published"]) for r in record["runs"]]
+    assert ways == [
+        ("textbook", "float32", True),
+        ("textbook", "float32", False),
+        ("ours", "float32", False),
+        ("ours", "bfloat16", False),
+    ]
+    for row in record["runs"]:
+        steps = record["steps_of_an_epoch"] * row["step_seconds"]
+        assert math.isclose(row["epoch_seconds"], steps + row["rotation_seconds"], rel_tol=1e-4)
+        assert math.isclose(row["samples_per_second"] * row["step_seconds"], 2, rel_tol=1e-4)
+        assert row["peak_mib"] > 0
+    assert str(tmp_path / "full-step-cpu.json") in capsys.readouterr().out
