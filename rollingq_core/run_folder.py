@@ -161,7 +161,7 @@ def require_same(folder: Path, found: RunDescription, wanted: RunDescription) ->
     names = [name for name in one if one[name] != two[name]]
     if names:
         of, instead = (", ".join(f"{n} {x[n]!r}" for n in names) for x in (one, two))
-        raise ValueError(f"--out: {folder} holds a run of {of}; expected {instead}, or no run")
+        raise ValueError(f"folder: {folder} holds a run of {of}; expected {instead}, or no run")
 
 
 def write_json(path: Path, content: Any) -> None:
