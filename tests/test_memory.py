@@ -28,7 +28,7 @@ class Made(Dataset):
     def __getitems__(self, indices):
         wave = torch.linspace(0, 1, TOKENS * FEATURES).view(TOKENS, FEATURES)
         phase = (torch.as_tensor(indices) * 0.7).sin()[:, None, None]
-        return {name: wave + phase for name in NAMES}, self.labels[indices]
+        return {"audio": wave + phase, "visual": wave - phase}, self.labels[indices]
 
 
 def made_model():
