@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,3 +38,13 @@ def written_whole(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def delete_unfinished(path: str | Path) -> None:
+    """Delete what a process that was killed while it wrote ``path`` has left of it.
+
+    Only the one process that writes ``path`` may call it.
+    """
+    path = Path(path)
+    for temporary in path.parent.glob(f".{escape(path.name)}.*"):
+        temporary.unlink()

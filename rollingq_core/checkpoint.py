@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rollingq_core._files import written_whole
+from rollingq_core._files import delete_unfinished, written_whole
 from rollingq_core._ranks import gathered, rank, world_size
 
 FORMAT = "rollingq-checkpoint-3"
@@ -109,6 +109,7 @@ class RunState:
             "random": gathered(_random_state()),
         }
         if rank() == 0:
+            delete_unfinished(path)
             save_checkpoint(path, state)
 
     def resume(self, path: str | Path, device: torch.device) -> None:
