@@ -25,12 +25,16 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     Raises
     ------
     OSError
-        The folder can't be written.
-    OSError or RuntimeError
-        The disk is full; the old file, if any, is untouched.
+        The folder can't be written or the disk is full; the old file, if any, is untouched.
     """
     with written_whole(path) as file:
-        torch.save({"format": FORMAT, **state}, file)
+        try:
+            torch.save({"format": FORMAT, **state}, file)
+        except RuntimeError as error:
+            # Closing its archive on a full disk, torch hides what the disk has said before.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
