@@ -59,16 +59,20 @@ def require_tensor(name: str, value: object, axes: Sequence[str], like: Tensor |
 def require_direction(name: str, value: object, axes: Sequence[str], like: Tensor | None = None):
     """As :func:`require_tensor`, and each row must have a norm above 0."""
     require_tensor(name, value, axes, like)
-    zero = (value == 0).all(dim=-1)
-    if zero.any():
+    pointing = value.any(dim=-1)
+    if not pointing.all():
         raise ValueError(
-            f"{name}: got {int(zero.sum())} rows of zero norm, expected rows that have a direction"
+            f"{name}: got {int((~pointing).sum())} rows of zero norm, "
+            "expected rows that have a direction"
         )
     return value
 
 
 def require_finite(name: str, value: Tensor) -> None:
     """Raise ``ValueError`` when ``value`` holds a NaN or an infinity."""
+    # A sum is finite only if all values are. One that isn't may have overflowed: then look at each.
+    if math.isfinite(value.detach().sum()):
+        return
     finite = torch.isfinite(value)
     if not finite.all():
         raise ValueError(

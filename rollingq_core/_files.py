@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +35,18 @@ def written_whole(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a full disk does not say what it was to hold
         raise
+
+
+def delete_unfinished(path: str | Path) -> None:
+    """Delete what a process that was killed while it wrote ``path`` has left of it.
+
+    Only the one process that writes ``path`` may call it.
+    """
+    path = Path(path)
+    for temporary in path.parent.glob(f".{escape(path.name)}.*"):
+        temporary.unlink()

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
 from torch import distributed
 
@@ -33,12 +34,24 @@ def start(
         Seconds after which a process that waits for another gives up.
     unused_parameters
         Whether some parameters may take no part in a step.
+
+    Raises
+    ------
+    ValueError
+        One device, for several processes that torchrun has started.
+    ConnectionError
+        Another process has stopped.
     """
     strategy = "auto"
     if devices != 1 or num_nodes > 1:
         strategy = DDPStrategy(
             timeout=timedelta(seconds=timeout),
             find_unused_parameters=unused_parameters,
+        )
+    elif TorchElasticEnvironment.detect() and (count := TorchElasticEnvironment().world_size()) > 1:
+        # Each would train for itself, and write over the others.
+        raise ValueError(
+            f"devices: got 1, but torchrun has started {count} processes, expected as many devices"
         )
     fabric = Fabric(
         accelerator=accelerator,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rollingq_core._files import written_whole
+from rollingq_core._files import delete_unfinished, written_whole
 from rollingq_core._ranks import gathered, rank, world_size
 
 FORMAT = "rollingq-checkpoint-3"
@@ -25,12 +25,16 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     Raises
     ------
     OSError
-        The folder can't be written.
-    OSError or RuntimeError
-        The disk is full; the old file, if any, is untouched.
+        The folder can't be written or the disk is full; the old file, if any, is untouched.
     """
     with written_whole(path) as file:
-        torch.save({"format": FORMAT, **state}, file)
+        try:
+            torch.save({"format": FORMAT, **state}, file)
+        except RuntimeError as error:
+            # Closing its archive on a full disk, torch hides what the disk has said before.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -109,6 +113,7 @@ class RunState:
             "random": gathered(_random_state()),
         }
         if rank() == 0:
+            delete_unfinished(path)
             save_checkpoint(path, state)
 
     def resume(self, path: str | Path, device: torch.device) -> None:

@@ -109,7 +109,8 @@ class PlaneRotation(NamedTuple):
 
     def factors(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the factors, ``[..., 2]`` and ``[2, d]``, of the change ``rows @ (R - I)``."""
-        return rows @ self.basis.to(rows).mT, (self.block @ self.basis).to(rows)
+        basis = self.basis.to(rows)
+        return rows @ basis.mT, self.block.to(rows) @ basis
 
     def matrix(self) -> Tensor:
         """Return R, shape ``[d, d]``."""
@@ -122,7 +123,7 @@ def plane_rotation(source: Tensor, target: Tensor) -> PlaneRotation:
     off = _reject(w, u)
     sine, cosine = float(torch.linalg.vector_norm(off)), float(u @ w)
     if sine > PARALLEL:
-        return PlaneRotation.by_angle(u, _unit(off), math.atan2(sine, cosine))
+        return PlaneRotation.by_angle(u, off / sine, math.atan2(sine, cosine))
     axis = torch.zeros_like(u)
     axis[u.abs().argmin()] = 1
     return PlaneRotation.by_angle(u, _unit(_reject(axis, u)), 0.0 if cosine > 0 else math.pi)

@@ -152,7 +152,9 @@ def fit(
     with lost_processes_named(fabric):
         if checkpoint is not None and seen_by_all(checkpoint):
             run.resume(checkpoint, fabric.device)
-        bar = tqdm(range(total), initial=len(run.history), total=total, disable=hidden)
+    shown = tqdm(initial=len(run.history), total=total, disable=hidden)
+    # Closed before an error is told, which would stand in the bar's line.
+    with lost_processes_named(fabric), shown as bar:
         for epoch in range(len(run.history), total):
             fusing = epoch >= config.pretrain_epochs
             loader = fabric.setup_dataloaders(
@@ -199,7 +201,6 @@ def fit(
                 on_epoch(record)
             bar.update()
             bar.set_postfix(loss=f"{record['train_loss']:.3f}", refresh=False)
-    bar.close()
     model.load_state_dict(run.best["model"])
     finish()
     return TrainingResult(run.history, run.best["epoch"])

@@ -1,6 +1,7 @@
 """Settings shared by all tests."""
 
 import os
+import subprocess
 
 import pytest
 from hypothesis import settings
@@ -27,6 +28,26 @@ def _no_idle_workers():
 def root(pytestconfig):
     """Return the repository's root."""
     return pytestconfig.rootpath
+
+
+@pytest.fixture
+def small_disk():
+    """Return a function that puts a disk of a size such as ``64k`` at a new folder."""
+    folders = []
+
+    def mount(folder, size):
+        folder.mkdir(parents=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("mounting a small disk needs more rights than these tests have")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from rollingq_core.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from rollingq_core.data import video
 from rollingq_core.evaluation import LEVELS
 from rollingq_core.records import read_record
+from tests.refused import refused
 from tests.small import assert_same_state
 
 SMOKE = ["train", "--data", "digits", "--profile", "smoke", "--seed", "3"]
@@ -26,17 +27,6 @@ SMOKE = ["train", "--data", "digits", "--profile", "smoke", "--seed", "3"]
 
 def train(folder, *options):
     main([*SMOKE, "--out", str(folder), *options])
-
-
-def refused(capsys, *arguments):
-    """Return the one line that a command ends with."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert stop.value.code == 1
-    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("rollingq: ")]
-    assert len(lines) == 1
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

@@ -137,6 +137,13 @@ def test_parts_of_a_batch_are_disjoint_and_whole(monkeypatch):
             assert parts == list(range(size))
 
 
+def test_processes_of_torchrun_do_not_train_each_for_itself(monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "TORCHELASTIC_RUN_ID": "run"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="devices: got 1, but torchrun has started 2 processes"):
+        _launch.start("cpu", "32-true")
+
+
 def test_a_checkpoint_that_only_some_see_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(_launch, "gathered", lambda seen: [seen, not seen])
     with pytest.raises(ValueError, match=r"process 0 does not see .*, expected a folder that all"):

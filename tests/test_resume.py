@@ -94,8 +94,10 @@ def test_kill_while_a_checkpoint_is_written(data, tmp_path, root):
     )
     assert done.returncode == -signal.SIGKILL
     assert len(load_checkpoint(path)["history"]) == 2
+    assert len(list(tmp_path.iterdir())) == 2  # and what it was about to become
     expected = train(data, fusion=DROPOUT, rolling={})
     found = train(data, fusion=DROPOUT, rolling={}, checkpoint=path)
+    assert list(tmp_path.iterdir()) == [path]
     assert_same_state(found[0].state_dict(), expected[0].state_dict())
     assert found[1] == expected[1]
 

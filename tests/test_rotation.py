@@ -133,6 +133,13 @@ def test_float32_at_full_size(route, seed, scale):
     assert_turns(matrix, source * scale, target, 1e-5)
 
 
+@pytest.mark.parametrize("route", ROUTES)
+def test_finite_values_whose_sum_is_not(route):
+    source = torch.full((8,), 3e38)
+    assert source.sum() == math.inf
+    assert_turns(route(source, torch.arange(8.0)), source, torch.arange(8.0), 1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_dtype_is_kept(dtype):
     query, key_a, key_v = draw(0, 3, 5, dtype=dtype)

@@ -13,6 +13,9 @@ from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.noise import NoisyDataset
 from rollingq_core.model import MultimodalModel, Predictions, predict
 
+# Values that the bootstrap draws at once: its memory does not grow with the samples.
+DRAWN = 100_000
+
 
 class AttentionContrast(NamedTuple):
     """A model's answers on the same samples, normal and with one modality replaced by noise."""
@@ -92,6 +95,7 @@ def sensitivity(normal: Tensor, noisy: Tensor, resamples: int = 999, seed: int =
         vectorized=True,
         method="percentile",
         n_resamples=int(resamples),
+        batch=max(1, DRAWN // len(normal)),
         rng=np.random.default_rng(seed),
     ).confidence_interval
     auroc = roc_auc_score(is_noise, both)

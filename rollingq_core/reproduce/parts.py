@@ -8,6 +8,7 @@ from typing import Any
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
+from rollingq_core._files import delete_unfinished
 from rollingq_core.records import provenance, read_record, rounded, write_record
 
 Rows = list[dict[str, Any]]
@@ -93,8 +94,10 @@ def compute_records(
         for path, (head, keep) in heads.items()
     }
     for path, record in records.items():
+        delete_unfinished(path)
         write_record(path, record)
     for name in parts:
+        delete_unfinished(folder / f"{name}.json")
         (folder / f"{name}.json").unlink()
     if not any(folder.iterdir()):  # parts of a longer run that was cut off may be there still
         folder.rmdir()

@@ -1,0 +1,85 @@
+"""``train`` with several processes, started by itself or by torchrun: as one, and ending as one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from rollingq_core.__main__ import main
+from rollingq_core.checkpoint import load_checkpoint
+from tests.test_processes import assert_close
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+@contextmanager
+def started(root, folder, launcher, *options):
+    clean = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
+    command = ["-m", "rollingq_core", "train", "--data", "digits", "--out", str(folder), *options]
+    with folder.with_suffix(".err").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, *launcher, *command, "--devices", "2"],
+            cwd=root,
+            env=clean | {"PYTHONPATH": str(root), "GLOO_SOCKET_IFNAME": "lo"},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):  # none is left, unless the test has failed
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_as_one_process(root, tmp_path):
+    # Of the profiles, this one has no dropout, which each process draws for itself.
+    options = ["--profile", "cpu", "--epochs", "4", "--beta", "0"]
+    with started(root, tmp_path / "two", TORCHRUN, *options) as process:
+        out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert out.count("query turned by") == 1
+    main(["train", "--data", "digits", "--out", str(tmp_path / "one"), *options])
+    two, one = (json.loads((tmp_path / x / "history.json").read_text()) for x in ("two", "one"))
+    assert_close(two, one)
+
+
+def processes(pid, launcher):
+    """Return the two processes that train, the first one first."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [*map(int, children)] if launcher else [pid, *map(int, children)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc to find a process")
+@pytest.mark.parametrize(
+    ("launcher", "number", "message"),
+    [
+        ([], 1, "rollingq: process 0 of 2: another one has stopped or does not answer; start the"),
+        ([], 0, "rollingq: process 1 of 2: another one has stopped or does not answer; start the"),
+        (TORCHRUN, 1, "Signal 9 (SIGKILL) received"),
+    ],
+    ids=["second", "first", "torchrun"],
+)
+def test_a_killed_process_ends_the_command_with_a_message(
+    root, tmp_path, launcher, number, message
+):
+    folder = tmp_path / "run"
+    with started(root, folder, launcher, "--profile", "smoke", "--epochs", "500") as process:
+        for line in process.stdout:
+            if line.startswith("epoch 2/"):
+                break
+        both = processes(process.pid, launcher)
+        assert len(both) == 2
+        os.kill(both[number], signal.SIGKILL)
+        process.communicate(timeout=120)  # ends when no process is left that could write
+    assert process.returncode == (1 if number else -signal.SIGKILL)
+    assert message in (tmp_path / "run.err").read_text()
+    assert 2 <= len(load_checkpoint(folder / "checkpoint.pt")["history"]) < 500
