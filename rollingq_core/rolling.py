@@ -146,8 +146,7 @@ class RollingQ:
             turn = plane_rotation(expected.query, noise)
         if self.rotation == "random_matched":
             turn = PlaneRotation.by_angle(*turn.basis, angle)
-        svd = self.rotation == "svd"
-        self.module.rotate(svd_rotation(expected.query, anchor) if svd else turn)
+        self.module.rotate(svd_rotation(expected.query, anchor) if self.rotation == "svd" else turn)
         event = RotationEvent(
             epoch=epoch,
             count=int(self.module.count),

@@ -109,8 +109,7 @@ class PlaneRotation(NamedTuple):
 
     def factors(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the factors, ``[..., 2]`` and ``[2, d]``, of the change ``rows @ (R - I)``."""
-        basis = self.basis.to(rows)
-        return rows @ basis.mT, self.block.to(rows) @ basis
+        return rows @ self.basis.to(rows).mT, (self.block @ self.basis).to(rows)
 
     def matrix(self) -> Tensor:
         """Return R, shape ``[d, d]``."""
@@ -199,7 +198,7 @@ class QueryRotation(nn.Module):
             if drift > 1e-3:
                 raise ValueError(f"rotation: R R' is {drift:.2g} off I, expected an orthogonal R")
             self.matrix.copy_(self.matrix @ step)
-        self.count += 1
+        self.count.add_(1)
 
     @torch.no_grad()
     def fold_into(self, linear: nn.Linear) -> nn.Linear:
@@ -220,9 +219,11 @@ class QueryRotation(nn.Module):
 
 
 def _unit(vector: Tensor) -> Tensor:
-    # Scaled by the largest entry first, so that no square under- or overflows.
-    scaled = vector / vector.abs().max()
-    return scaled / torch.linalg.vector_norm(scaled)
+    length = torch.linalg.vector_norm(vector)
+    if not 1e-15 < length.item() < 1e15:  # squares may have under- or overflowed
+        vector = vector / vector.abs().max()
+        length = torch.linalg.vector_norm(vector)
+    return vector / length
 
 
 def _reject(vector: Tensor, unit: Tensor) -> Tensor:
