@@ -105,8 +105,7 @@ class RollingQ:
         self.estimate, self.rotation = estimate, rotation
         self.schedule = None if schedule is None else {event.epoch: event for event in schedule}
         self.generator = torch.Generator().manual_seed(seed)
-        self.running = RunningExpectation()
-        self.epoch = 0
+        self.running, self.epoch = RunningExpectation(), 0
         self.events: list[RotationEvent] = []
         self.last: Expectation | None = None
 
