@@ -21,7 +21,14 @@ def vectorised() -> Iterator[None]:
         _vectorised.reset(token)
 
 
-def require_tensor(name: str, value: object, axes: Sequence[str], like: Tensor | None = None):
+def require_tensor(
+    name: str,
+    value: object,
+    axes: Sequence[str],
+    like: Tensor | None = None,
+    *,
+    finite: bool = True,
+):
     """Return ``value`` when it is a finite, non-empty float tensor with these axes.
 
     Parameters
@@ -34,6 +41,8 @@ def require_tensor(name: str, value: object, axes: Sequence[str], like: Tensor |
         One word an axis, for example ``("B", "d")``.
     like
         A checked tensor whose trailing sizes ``value`` must share.
+    finite
+        False looks at no value.
 
     Raises
     ------
@@ -52,7 +61,8 @@ def require_tensor(name: str, value: object, axes: Sequence[str], like: Tensor |
             f"{name}: got shape {list(value.shape)}, "
             f"expected {list(like.shape[-value.dim() :])} to match"
         )
-    require_finite(name, value)
+    if finite:
+        require_finite(name, value)
     return value
 
 

@@ -105,8 +105,7 @@ class RollingQ:
         self.estimate, self.rotation = estimate, rotation
         self.schedule = None if schedule is None else {event.epoch: event for event in schedule}
         self.generator = torch.Generator().manual_seed(seed)
-        self.running = RunningExpectation()
-        self.epoch = 0
+        self.running, self.epoch = RunningExpectation(), 0
         self.events: list[RotationEvent] = []
         self.last: Expectation | None = None
 
@@ -146,8 +145,7 @@ class RollingQ:
             turn = plane_rotation(expected.query, noise)
         if self.rotation == "random_matched":
             turn = PlaneRotation.by_angle(*turn.basis, angle)
-        svd = self.rotation == "svd"
-        self.module.rotate(svd_rotation(expected.query, anchor) if svd else turn)
+        self.module.rotate(svd_rotation(expected.query, anchor) if self.rotation == "svd" else turn)
         event = RotationEvent(
             epoch=epoch,
             count=int(self.module.count),

@@ -68,8 +68,7 @@ def rebalance_anchor(query: Tensor, key_a: Tensor, key_v: Tensor, alpha: float |
     require_direction("key_a", key_a, ("d",), like=query)
     require_direction("key_v", key_v, ("d",), like=query)
     alpha = require_number("alpha", alpha, at_least=0, at_most=1)
-    weights = query.new_tensor([alpha, 1 - alpha])
-    return weighted_anchor(query, torch.stack((key_a, key_v)), weights)
+    return weighted_anchor(query, torch.stack((key_a, key_v)), query.new_tensor([alpha, 1 - alpha]))
 
 
 def weighted_anchor(query: Tensor, mean_keys: Tensor, weights: Tensor) -> Tensor:
@@ -109,8 +108,7 @@ class PlaneRotation(NamedTuple):
 
     def factors(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the factors, ``[..., 2]`` and ``[2, d]``, of the change ``rows @ (R - I)``."""
-        basis = self.basis.to(rows)
-        return rows @ basis.mT, self.block.to(rows) @ basis
+        return rows @ self.basis.to(rows).mT, (self.block @ self.basis).to(rows)
 
     def matrix(self) -> Tensor:
         """Return R, shape ``[d, d]``."""
@@ -124,8 +122,7 @@ def plane_rotation(source: Tensor, target: Tensor) -> PlaneRotation:
     sine, cosine = float(torch.linalg.vector_norm(off)), float(u @ w)
     if sine > PARALLEL:
         return PlaneRotation.by_angle(u, off / sine, math.atan2(sine, cosine))
-    axis = torch.zeros_like(u)
-    axis[u.abs().argmin()] = 1
+    axis = nn.functional.one_hot(u.abs().argmin(), len(u)).to(u)
     return PlaneRotation.by_angle(u, _unit(_reject(axis, u)), 0.0 if cosine > 0 else math.pi)
 
 
@@ -194,12 +191,11 @@ class QueryRotation(nn.Module):
             self.matrix.addmm_(*rotation.factors(self.matrix))
         else:
             require_tensor("rotation", rotation, ("d", "d"), like=self.matrix)
-            step = rotation.to(self.matrix)
-            drift = float((step @ step.mT - torch.eye(self.dim).to(step)).abs().max())
+            drift = float((rotation @ rotation.mT - torch.eye(self.dim).to(rotation)).abs().max())
             if drift > 1e-3:
                 raise ValueError(f"rotation: R R' is {drift:.2g} off I, expected an orthogonal R")
-            self.matrix.copy_(self.matrix @ step)
-        self.count += 1
+            self.matrix.copy_(self.matrix @ rotation.to(self.matrix))
+        self.count.add_(1)
 
     @torch.no_grad()
     def fold_into(self, linear: nn.Linear) -> nn.Linear:
@@ -220,9 +216,11 @@ class QueryRotation(nn.Module):
 
 
 def _unit(vector: Tensor) -> Tensor:
-    # Scaled by the largest entry first, so that no square under- or overflows.
-    scaled = vector / vector.abs().max()
-    return scaled / torch.linalg.vector_norm(scaled)
+    length = torch.linalg.vector_norm(vector)
+    if not 1e-15 < length.item() < 1e15:  # squares may have under- or overflowed
+        vector = vector / vector.abs().max()
+        length = torch.linalg.vector_norm(vector)
+    return vector / length
 
 
 def _reject(vector: Tensor, unit: Tensor) -> Tensor:
@@ -232,8 +230,12 @@ def _reject(vector: Tensor, unit: Tensor) -> Tensor:
 
 
 def _unit_pair(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    require_direction("source", source, ("d",))
-    require_direction("target", target, ("d",), like=source)
+    require_tensor("source", source, ("d",), finite=False)
+    require_tensor("target", target, ("d",), source, finite=False)
     require_number("source: its dimension", source.shape[0], at_least=2)
     # On the CPU: not every accelerator has float64.
-    return _unit(source.detach().cpu().double()), _unit(target.detach().cpu().double())
+    u, w = (_unit(vector.detach().cpu().double()) for vector in (source, target))
+    if math.isnan(u @ w):  # then one of them is not finite, or has no direction
+        require_direction("source", source, ("d",))
+        require_direction("target", target, ("d",))
+    return u, w
