@@ -49,6 +49,8 @@ reproduce: $(STAMP) ## compute the records in results/ again
 	$(BIN)/python -m rollingq_core reproduce comparison table2 table3 conflict calibration --data synthetic --setting T
 	$(BIN)/python -m rollingq_core reproduce grid
 	$(BIN)/python -m rollingq_core reproduce regimes
+	$(BIN)/python -m rollingq_core reproduce scale --profile cpu --jobs 2
+	$(BIN)/python -m benchmarks.full_step --device cpu --batch 4 --repetitions 3 --no-compile
 
 clean: ## remove what the other targets built, but not the environment
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis dist
