@@ -23,7 +23,6 @@ from rollingq_core.paper import PAPER, build_paper_model
 from rollingq_core.recipe import sgd
 from rollingq_core.records import provenance, write_record
 from rollingq_core.rotation import plane_rotation
-from rollingq_core.training import total_loss
 
 CLASSES, DIM = tuple("abcdef"), 768
 
@@ -80,7 +79,7 @@ class Step:
                 cross_entropy(logits, self.labels)
                 for logits in (output.fusion.logits, *output.probes.values())
             ]
-            loss = losses[0] if self.published else total_loss(output, self.labels)
+            loss = losses[0] if self.published else sum(losses)
         self.optimizer.zero_grad()
         loss.backward(retain_graph=self.published)
         for other in losses[1:] if self.published else ():
