@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -109,14 +110,33 @@ def require_number(
 ) -> float:
     """Return ``value`` as a float when it is a finite number inside the range."""
     try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
+        # Neither a text nor a yes or no is a number, though Python reads one from them.
+        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number <= above or not at_least <= number <= at_most:
         bound = f"above {above:g}" if above > at_least else f"of at least {at_least:g}"
         bound += f" and at most {at_most:g}" if at_most < math.inf else ""
-        raise ValueError(f"{name}: got {value}, expected a finite number {bound}")
+        raise ValueError(f"{name}: got {value!r}, expected a finite number {bound}")
     return number
+
+
+def require_integer(
+    name: str, value: int, *, at_least: float = -math.inf, at_most: float = math.inf
+) -> int:
+    """Return ``value`` as an int when it is an integer inside the range.
+
+    One of Python's or numpy's; a float is refused even where it is whole, and so is a bool.
+    """
+    if (
+        not isinstance(value, Integral)
+        or isinstance(value, bool)
+        or not at_least <= value <= at_most
+    ):
+        bound = f" of at least {at_least}" if at_least > -math.inf else ""
+        bound += f" and at most {at_most}" if at_most < math.inf else ""
+        raise ValueError(f"{name}: got {value!r}, expected an integer{bound}")
+    return int(value)
 
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:

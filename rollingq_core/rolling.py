@@ -8,7 +8,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rollingq_core._checks import require_choice, require_finite, require_number
+from rollingq_core._checks import (
+    require_choice,
+    require_finite,
+    require_integer,
+    require_number,
+)
 from rollingq_core.air import Expectation, RunningExpectation
 from rollingq_core.rotation import (
     PlaneRotation,
@@ -99,12 +104,14 @@ class RollingQ:
         self.module = module
         self.rho = require_number("rho", rho, above=0)
         self.beta = require_number("beta", beta, at_least=0)
-        self.max_rotations = int(require_number("max_rotations", max_rotations, at_least=0))
-        self.start_epoch = int(require_number("start_epoch", start_epoch, at_least=0))
-        self.spacing = int(require_number("spacing", spacing, at_least=1))
+        self.max_rotations = require_integer("max_rotations", max_rotations, at_least=0)
+        self.start_epoch = require_integer("start_epoch", start_epoch, at_least=0)
+        self.spacing = require_integer("spacing", spacing, at_least=1)
         self.estimate, self.rotation = estimate, rotation
         self.schedule = None if schedule is None else {event.epoch: event for event in schedule}
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(
+            require_integer("seed", seed, at_least=0, at_most=2**64 - 1)
+        )
         self.running, self.epoch = RunningExpectation(), 0
         self.events: list[RotationEvent] = []
         self.last: Expectation | None = None

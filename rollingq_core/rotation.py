@@ -6,7 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rollingq_core._checks import require_direction, require_number, require_tensor, require_width
+from rollingq_core._checks import (
+    require_direction,
+    require_integer,
+    require_number,
+    require_tensor,
+    require_width,
+)
 
 # Below this sine two unit vectors count as parallel: float64 leaves their plane undefined.
 PARALLEL = 1e-12
@@ -167,7 +173,7 @@ class QueryRotation(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.dim = int(require_number("dim", dim, at_least=2))
+        self.dim = require_integer("dim", dim, at_least=2)
         self.register_buffer("matrix", torch.eye(self.dim))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
@@ -232,7 +238,7 @@ def _reject(vector: Tensor, unit: Tensor) -> Tensor:
 def _unit_pair(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     require_tensor("source", source, ("d",), finite=False)
     require_tensor("target", target, ("d",), source, finite=False)
-    require_number("source: its dimension", source.shape[0], at_least=2)
+    require_integer("source: its dimension", source.shape[0], at_least=2)
     # On the CPU: not every accelerator has float64.
     u, w = (_unit(vector.detach().cpu().double()) for vector in (source, target))
     if math.isnan(u @ w):  # then one of them is not finite, or has no direction

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
-from rollingq_core._checks import require_choice, require_number, require_result, require_tokens
+from rollingq_core._checks import (
+    require_choice,
+    require_integer,
+    require_number,
+    require_result,
+    require_tokens,
+)
 from rollingq_core.rotation import QueryRotation
 
 
@@ -83,9 +89,9 @@ class AttentionFusion(nn.Module):
         mode: Literal["softmax", "uniform"] = "softmax",
     ) -> None:
         super().__init__()
-        require_number("dim", dim, at_least=2)
-        require_number("num_classes", num_classes, at_least=1)
-        require_number("num_heads", num_heads, at_least=1)
+        dim = require_integer("dim", dim, at_least=2)
+        num_classes = require_integer("num_classes", num_classes, at_least=1)
+        num_heads = require_integer("num_heads", num_heads, at_least=1)
         if dim % num_heads:
             raise ValueError(f"num_heads: got {num_heads}, expected a divisor of dim {dim}")
         require_choice("mode", mode, ("softmax", "uniform"))
