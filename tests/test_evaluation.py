@@ -195,6 +195,10 @@ def test_correlation_by_hand(index):
     torch.testing.assert_close(contrast.share[0], torch.tensor([0.8, 0.7, 0.9]))
     torch.testing.assert_close(contrast.share[1], torch.tensor([0.5, 0.75, 0.4]))
     assert contrast.pearson == pytest.approx(-0.724207, abs=1e-6)
+    # The table's correlation is with the mass elsewhere, and of the opposite sign.
+    found = sensitivity(*contrast.share)
+    assert found.pearson == pytest.approx(-contrast.pearson, abs=1e-5)
+    assert found.pearson == pytest.approx(0.724207, abs=1e-5)
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)), min_size=2, max_size=9))

@@ -8,13 +8,16 @@ from scipy.stats import bootstrap, pearsonr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from rollingq_core._checks import require_number
+from rollingq_core._checks import require_integer, require_tensor
 from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.noise import NoisyDataset
 from rollingq_core.model import MultimodalModel, Predictions, predict
 
 # Values that the bootstrap draws at once: its memory does not grow with the samples.
 DRAWN = 100_000
+# Shares that differ by less are the same but for rounding, and correlate with nothing.
+CONSTANT = 1e-6
+NAMES = ("normal", "noisy")
 
 
 class AttentionContrast(NamedTuple):
@@ -35,11 +38,12 @@ class AttentionContrast(NamedTuple):
         """Correlation of the share with "is noise", in [-1, 1]; 0 where the share is constant.
 
         Negative where attention leaves the modality when it becomes noise. The paper reports the
-        correlation with the opposite sign.
+        correlation with the opposite sign. A share that is not finite raises a ``ValueError``.
         """
-        share = torch.cat(self.share)
-        noise = torch.cat((torch.zeros(len(share) // 2), torch.ones(len(share) // 2)))
-        if float(share.max() - share.min()) < 1e-6:
+        normal, noisy = (_wide(name, x) for name, x in zip(NAMES, self.share, strict=True))
+        share = torch.cat((normal, noisy))
+        noise = torch.cat((torch.zeros(len(normal)), torch.ones(len(noisy))))
+        if float(share.max() - share.min()) < CONSTANT:
             return 0.0
         return float(pearsonr(share.numpy(), noise.numpy()).statistic)
 
@@ -74,17 +78,20 @@ def sensitivity(normal: Tensor, noisy: Tensor, resamples: int = 999, seed: int =
     Raises
     ------
     ValueError
-        No resample, or shapes that differ.
+        No resample, shares that are not finite floats, fewer than two samples, or shapes that
+        differ.
     """
-    require_number("resamples", resamples, at_least=1)
-    if normal.dim() != 1 or normal.shape != noisy.shape:
+    resamples = require_integer("resamples", resamples, at_least=1)
+    seed = require_integer("seed", seed, at_least=0)
+    normal, noisy = (_wide(name, x) for name, x in zip(NAMES, (normal, noisy), strict=True))
+    if normal.shape != noisy.shape or len(normal) < 2:
         raise ValueError(
             f"noisy: got shape {list(noisy.shape)} with normal {list(normal.shape)}, "
-            "expected [N] each"
+            "expected [N] each, N at least 2"
         )
     normal, noisy = (1 - share.double().numpy() for share in (normal, noisy))
     both = np.concatenate([normal, noisy])
-    if np.ptp(both) < 1e-6:  # attention that can't move tells nothing
+    if np.ptp(both) < CONSTANT:  # attention that can't move tells nothing
         return Sensitivity(0.0, 1.0, 0.0, 0.0, 0.5)
     is_noise = np.repeat([0, 1], len(normal))
     found = pearsonr(both, is_noise)
@@ -94,7 +101,7 @@ def sensitivity(normal: Tensor, noisy: Tensor, resamples: int = 999, seed: int =
         paired=True,
         vectorized=True,
         method="percentile",
-        n_resamples=int(resamples),
+        n_resamples=resamples,
         batch=max(1, DRAWN // len(normal)),
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -106,7 +113,15 @@ def sensitivity(normal: Tensor, noisy: Tensor, resamples: int = 999, seed: int =
 def _correlation(normal: np.ndarray, noisy: np.ndarray, axis: int = -1) -> np.ndarray:
     # With an indicator of equal halves, Pearson's r is half the gap over the deviation.
     both = np.concatenate([normal, noisy], axis=axis)
-    return (noisy.mean(axis) - normal.mean(axis)) / (2 * both.std(axis))
+    gap = noisy.mean(axis) - normal.mean(axis)
+    varies = np.ptp(both, axis=axis) >= CONSTANT  # a draw of few samples may be constant
+    return np.divide(gap, 2 * both.std(axis), out=np.zeros_like(gap), where=varies)
+
+
+def _wide(name: str, share: Tensor) -> Tensor:
+    """Return a share ``[N]`` that is finite, on the CPU, half precision as single."""
+    share = require_tensor(name, share, ("N",)).detach().cpu()
+    return share.to(torch.promote_types(share.dtype, torch.float32))
 
 
 def attention_contrast(
@@ -126,7 +141,7 @@ def attention_contrast(
     Raises
     ------
     ValueError
-        No such modality.
+        No such modality, or no sample.
     """
     noisy = NoisyDataset(dataset, modality, 1.0, seed=seed)
     index = model.modalities.index(modality)

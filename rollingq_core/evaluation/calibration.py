@@ -4,9 +4,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
-from rollingq_core._checks import require_number
+from rollingq_core._checks import require_integer
+from rollingq_core.evaluation.answers import require_answers
+
+# Single precision's rounding below 1: a confidence so close to an edge counts as being on it.
+ROUNDING = 2.0**-24
 
 
 class Calibration(NamedTuple):
@@ -25,33 +28,35 @@ def calibration(logits: Tensor, labels: Tensor, bins: int = 15) -> Calibration:
 
     .. math:: \mathrm{ECE} = \sum_b \frac{n_b}{N}\, |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 
+    Bin b of K holds confidences above (b - 1)/K, up to and with b/K (Guo et al. 2017); one within
+    single precision's rounding of an edge is on it. The error is that of these very bins.
+
     Parameters
     ----------
     logits, labels
-        Shapes ``[N, C]`` and ``[N]``.
+        Shapes ``[N, C]``, of any float type, and ``[N]``, integers from 0 to C - 1.
     bins
         Number of bins K in [0, 1].
 
     Raises
     ------
     ValueError
-        No bin, or shapes that do not match.
+        No bin, labels that are no class, logits with a NaN, or shapes that do not match.
     """
-    bins = int(require_number("bins", bins, at_least=1))
-    if logits.dim() != 2 or labels.shape != logits.shape[:1] or not len(labels):
-        raise ValueError(
-            f"labels: got shape {list(labels.shape)} with logits {list(logits.shape)}, "
-            "expected [N] with [N, C], not empty"
-        )
-    probabilities = logits.double().softmax(dim=1)
-    ece = multiclass_calibration_error(
-        probabilities, labels, num_classes=logits.shape[1], n_bins=bins, validate_args=False
-    )
+    bins = require_integer("bins", bins, at_least=1)
+    probabilities, labels = require_answers(logits, labels)
     confidence, answers = probabilities.max(dim=1)
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
-    place = torch.bucketize(confidence, edges)
     right = (answers == labels).double()
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
+    place = torch.bucketize(confidence, edges + ROUNDING)
     counts = torch.bincount(place, minlength=bins)
     sums = [torch.bincount(place, weights, bins) for weights in (confidence, right)]
     means = [total / counts.clamp(min=1) for total in sums]
-    return Calibration(float(ece), torch.stack([counts / len(labels), *means], dim=1))
+    reliability = torch.stack([counts / len(labels), *means], dim=1)
+    return Calibration(expected_error(reliability), reliability)
+
+
+def expected_error(reliability: Tensor) -> float:
+    """Return the expected calibration error of the bins of a reliability ``[K, 3]``."""
+    part, confidence, accuracy = reliability.double().T
+    return float((part * (accuracy - confidence).abs()).sum())

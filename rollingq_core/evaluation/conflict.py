@@ -8,6 +8,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rollingq_core._checks import require_integer
+from rollingq_core.evaluation.answers import (
+    PADDING,
+    modalities_of,
+    require_answers,
+    require_labels,
+)
 from rollingq_core.model import MultimodalModel, predict
 
 
@@ -19,7 +26,8 @@ class ConflictDataset(Dataset):
     dataset
         Samples as in :class:`rollingq_core.data.PairedDataset`, with ``labels``.
     modality
-        The modality that is swapped; the label stays that of the others.
+        The modality that is swapped, with its padding mask if it has one; the label stays that of
+        the others.
     seed
         Seed of the pairing.
 
@@ -33,14 +41,15 @@ class ConflictDataset(Dataset):
     Raises
     ------
     ValueError
-        No such modality, or all samples are of one class.
+        No such modality, labels that are no class indices, or all samples are of one class.
     """
 
     def __init__(self, dataset: Dataset, modality: str, seed: int = 0) -> None:
-        names = list(dataset.__getitems__([0])[0])
+        names = modalities_of(dataset)
         if modality not in names:
             raise ValueError(f"modality: got {modality!r}, expected one of {names}")
-        labels = np.asarray(dataset.labels)
+        seed = require_integer("seed", seed, at_least=0)
+        labels = require_labels("dataset.labels", torch.as_tensor(dataset.labels)).numpy()
         if (labels == labels[0]).all():
             raise ValueError(f"dataset: got class {labels[0]} only, expected two or more classes")
         self.dataset, self.modality = dataset, modality
@@ -63,7 +72,8 @@ class ConflictDataset(Dataset):
         inputs, labels = self.dataset.__getitems__(indices)
         chosen = self.partners[torch.as_tensor(indices)].tolist()
         swapped, _ = self.dataset.__getitems__(chosen)
-        return inputs | {self.modality: swapped[self.modality]}, labels
+        own = {self.modality, self.modality + PADDING}
+        return inputs | {name: swapped[name] for name in swapped if name in own}, labels
 
 
 class ConflictReport(NamedTuple):
@@ -97,12 +107,14 @@ def conflict(
     Raises
     ------
     ValueError
-        As :class:`ConflictDataset`; or the model has not two modalities.
+        As :class:`ConflictDataset`; or the model has not two modalities, or not these classes, or
+        its answers are not finite.
     """
     if len(model.modalities) != 2:
-        raise ValueError(f"model: got modalities {model.modalities}, expected two")
+        raise ValueError(f"model: got modalities {list(model.modalities)}, expected two")
     swapped = ConflictDataset(dataset, modality, seed)
     found = predict(model, swapped)
+    require_answers(found.logits, found.labels)
     answers = found.logits.argmax(dim=1)
     with_it, against = answers == swapped.swapped_labels, answers == found.labels
     share = found.share[:, model.modalities.index(modality)]

@@ -9,7 +9,13 @@ from scipy.integrate import trapezoid
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rollingq_core._checks import require_choice, require_number
+from rollingq_core._checks import require_choice, require_integer
+from rollingq_core.evaluation.answers import (
+    PADDING,
+    modalities_of,
+    require_fraction,
+    require_levels,
+)
 from rollingq_core.evaluation.calibration import calibration
 from rollingq_core.model import MultimodalModel, predict
 
@@ -28,7 +34,8 @@ class NoisyDataset(Dataset):
     - ``"replace"``: with probability l the whole sample is noise, otherwise it stays.
 
     A sample's noise depends on seed, modality and index alone: it is the same at each level, for
-    each mechanism and in any order. At level 0 the bits stay.
+    each mechanism and in any order. At level 0 the bits stay. Padding masks stay as they are, and
+    padded tokens get no noise.
 
     Parameters
     ----------
@@ -46,7 +53,7 @@ class NoisyDataset(Dataset):
     Raises
     ------
     ValueError
-        An option out of range, or no such modality.
+        An option out of range, no such modality, or no sample.
     """
 
     def __init__(
@@ -60,9 +67,9 @@ class NoisyDataset(Dataset):
     ) -> None:
         require_choice("mechanism", mechanism, get_args(Mechanism))
         self.dataset, self.mechanism = dataset, mechanism
-        self.level = require_number("level", level, at_least=0, at_most=1)
-        self.seed = int(require_number("seed", seed, at_least=0))
-        names = list(dataset.__getitems__([0])[0])
+        self.level = require_fraction("level", level)
+        self.seed = require_integer("seed", seed, at_least=0)
+        names = modalities_of(dataset)
         wanted = [modalities] if isinstance(modalities, str) else list(modalities)
         if not wanted or any(name not in names for name in wanted):
             raise ValueError(f"modalities: got {modalities!r}, expected some of {names}")
@@ -77,7 +84,7 @@ class NoisyDataset(Dataset):
         if self.level == 0:
             return inputs, labels
         noisy = {
-            name: self._disturbed(inputs[name], stream, indices)
+            name: _unpadded(inputs, name, self._disturbed(inputs[name], stream, indices))
             for name, stream in self.streams.items()
         }
         return inputs | noisy, labels
@@ -90,6 +97,14 @@ class NoisyDataset(Dataset):
             return (1 - self.level) * clean + self.level * noise
         gone = (chance < self.level).view(-1, *[1] * (clean.dim() - 1))
         return torch.where(gone, noise, clean)
+
+
+def _unpadded(inputs: dict[str, Tensor], name: str, noisy: Tensor) -> Tensor:
+    """Return ``noisy`` with its padded tokens as they were, where its second axis is tokens."""
+    padded = inputs.get(name + PADDING)
+    if padded is None or padded.shape != noisy.shape[:2]:
+        return noisy
+    return torch.where(padded.view(*padded.shape, *[1] * (noisy.dim() - 2)), inputs[name], noisy)
 
 
 def _draw(
@@ -112,7 +127,8 @@ class NoiseResponse(NamedTuple):
     """What noise does at each of L levels, mean over samples and draws.
 
     ``accuracy`` [L]; ``share`` [L, M], attention mass of each modality; ``ece`` [L], the expected
-    calibration error; ``reliability`` [L, K, 3], as in :class:`Calibration`.
+    calibration error; ``reliability`` [L, K, 3], as in :class:`Calibration`, of the answers of all
+    draws together (with several draws, its own error is at most ``ece``, the mean of theirs).
     """
 
     accuracy: Tensor
@@ -137,17 +153,22 @@ def under_noise(
     ----------
     model, dataset
         A trained model and the samples to test it on.
-    modalities, levels, mechanism
+    modalities, mechanism
         As in :class:`NoisyDataset`.
+    levels
+        Rising levels in [0, 1].
     draws, seed
-        Number of draws of the noise, and the first one's seed.
+        Number of draws of the noise at each level above 0, and the first one's seed.
 
     Raises
     ------
     ValueError
-        An option out of range, no such modality, or no draw.
+        An option out of range, no such modality, no draw, labels that are no class of the model,
+        or answers that are not finite.
     """
-    require_number("draws", draws, at_least=1)
+    levels = require_levels("levels", levels)
+    draws = require_integer("draws", draws, at_least=1)
+    seed = require_integer("seed", seed, at_least=0)
     columns = []
     for level in levels:
         seeds = [seed] if level == 0 else range(seed, seed + draws)
@@ -182,7 +203,7 @@ def robustness_areas(
     Parameters
     ----------
     levels
-        Ascending levels.
+        Two or more rising levels in [0, 1].
     accuracy, baseline
         Accuracies of a method and of the baseline at these levels, ``[L]``.
 
@@ -196,13 +217,17 @@ def robustness_areas(
     Raises
     ------
     ValueError
-        Lengths that differ, or levels that do not rise.
+        Levels that do not rise, lengths that differ, or accuracies outside [0, 1].
     """
-    x, f, g = (np.asarray(values, dtype=float) for values in (levels, accuracy, baseline))
-    if not len(x) == len(f) == len(g) or len(x) < 2 or (np.diff(x) <= 0).any():
+    x = np.asarray(require_levels("levels", levels, at_least=2))
+    f, g = (
+        np.asarray([require_fraction(f"{name}[{i}]", one) for i, one in enumerate(values)])
+        for name, values in (("accuracy", accuracy), ("baseline", baseline))
+    )
+    if not len(x) == len(f) == len(g):
         raise ValueError(
-            f"levels: got {list(levels)} with {len(f)} and {len(g)} accuracies, "
-            "expected two or more rising levels and an accuracy for each"
+            f"accuracy: got {len(f)} and for the baseline {len(g)}, expected {len(x)} each, "
+            "one for each level"
         )
     return {
         "relative": float(trapezoid(f, x)),
