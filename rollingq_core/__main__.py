@@ -1,8 +1,18 @@
 """The command line: ``python -m rollingq_core``, also installed as ``rollingq``."""
 
 import argparse
+import sys
+from importlib import import_module
 
-from rollingq_core.commands import data, evaluate, reproduce, train
+from rollingq_core._extras import needs
+
+# By name: the extras that its module and its work need.
+COMMANDS = {
+    "train": ("train", "data"),
+    "evaluate": ("train", "data"),
+    "reproduce": ("train", "data"),
+    "data": ("data", "video"),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -10,14 +20,19 @@ def main(arguments: list[str] | None = None) -> None:
 
     An error that is to be expected, such as a missing file, is one line and exit code 1.
     """
+    given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="rollingq", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (train, evaluate, reproduce, data):
-        command.add(commands)
-    options = parser.parse_args(arguments)
+    # One command needs no library of another.
+    asked = [name for name in COMMANDS if name in given[:1]]
     try:
-        options.run(options)
-    except (OSError, ValueError) as error:
+        for name in asked or COMMANDS:
+            with needs(*COMMANDS[name]):
+                import_module(f"rollingq_core.commands.{name}").add(commands)
+        options = parser.parse_args(given)
+        with needs(*COMMANDS[options.command]):
+            options.run(options)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         parser.exit(1, f"rollingq: {' '.join(str(error).split())}\n")
 
 

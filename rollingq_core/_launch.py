@@ -5,12 +5,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
 from torch import distributed
 
+from rollingq_core._extras import needs
 from rollingq_core._ranks import gathered, world_size
+
+with needs("train"):
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
 
 LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "socket")
 

@@ -1,12 +1,15 @@
 """Encoders: from an input of one modality to its tokens, ``[B, L, d]``."""
 
-import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
 from rollingq_core._checks import require_number
+from rollingq_core._extras import needs
+
+with needs("train"):
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
 
 
 class TokenMLP(nn.Module):

@@ -6,12 +6,15 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from rollingq_core.data.dataset import DataSplits
-from rollingq_core.encoders import small_vit, vit_b16
+from rollingq_core._extras import needs
 from rollingq_core.fusion.attention import AttentionFusion
 from rollingq_core.model import MultimodalModel
 from rollingq_core.recipe import TrainingConfig
-from rollingq_core.settings import Setting, input_shapes
+
+with needs("train"):
+    from rollingq_core.data.dataset import DataSplits
+    from rollingq_core.encoders import small_vit, vit_b16
+    from rollingq_core.settings import Setting, input_shapes
 
 # Neither rho nor beta is stated in the paper or in its code; one rotation is, for CREMA-D.
 PAPER = Setting(

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 
 from rollingq_core._checks import require_choice
-from rollingq_core.data import LARGE_DATASETS, PairedDataset, load_dataset
-from rollingq_core.data.dataset import DataSplits, hash_splits
+from rollingq_core._extras import needs
 from rollingq_core.model import MultimodalModel
-from rollingq_core.paper import PAPER, build_paper_model, build_small_model
 from rollingq_core.recipe import TrainingConfig
 from rollingq_core.rolling import RotationEvent
-from rollingq_core.settings import SETTINGS, Plan, Setting, build_model, input_shapes, plan
+
+with needs("train"):
+    from rollingq_core.data import LARGE_DATASETS, PairedDataset, load_dataset
+    from rollingq_core.data.dataset import DataSplits, hash_splits
+    from rollingq_core.paper import PAPER, build_paper_model, build_small_model
+    from rollingq_core.settings import SETTINGS, Plan, Setting, build_model, input_shapes, plan
 
 VARIABLE = "ROLLINGQ_PROFILE"
 # The names by which the command line knows the methods of the settings.

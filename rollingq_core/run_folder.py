@@ -9,15 +9,18 @@ from typing import Any
 
 import torch
 
+from rollingq_core._extras import needs
 from rollingq_core._files import written_whole
 from rollingq_core._ranks import rank
 from rollingq_core.checkpoint import load_checkpoint_of
-from rollingq_core.data.dataset import DataSplits
-from rollingq_core.profiles import PROFILES, RunDescription, measure
 from rollingq_core.records import read_record
 from rollingq_core.rolling import RotationEvent
-from rollingq_core.settings import Run, one_thread
-from rollingq_core.training import TrainingResult, fit, run_identity
+
+with needs("train"):
+    from rollingq_core.data.dataset import DataSplits
+    from rollingq_core.profiles import PROFILES, RunDescription, measure
+    from rollingq_core.settings import Run, one_thread
+    from rollingq_core.training import TrainingResult, fit, run_identity
 
 CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.json", "model.json"
 History = list[dict[str, Any]]

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rollingq_core.data.dataset import DataSplits
-from rollingq_core.encoders import TokenMLP
+from rollingq_core._extras import needs
 from rollingq_core.fusion.attention import AttentionFusion
 from rollingq_core.model import MultimodalModel
 from rollingq_core.recipe import TrainingConfig
 from rollingq_core.rolling import RollingQ, RotationEvent
-from rollingq_core.training import TrainingResult, fit
+
+with needs("train"):
+    from rollingq_core.data.dataset import DataSplits
+    from rollingq_core.encoders import TokenMLP
+    from rollingq_core.training import TrainingResult, fit
 
 METHODS = ("vanilla", "rollingq", "random_matched", "random_free", "uniform")
 

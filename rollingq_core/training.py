@@ -6,22 +6,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from rollingq_core._checks import require_number
-from rollingq_core._launch import finish, lost_processes_named, seen_by_all, start
+from rollingq_core._extras import needs
 from rollingq_core._ranks import OwnPart, own_part, rank, world_size
 from rollingq_core.checkpoint import RunState
-from rollingq_core.data.dataset import DataSplits
 from rollingq_core.fusion.attention import FusionOutput
 from rollingq_core.meters import Meters, batch_sums, gradient_norms
 from rollingq_core.model import ModelOutput, MultimodalModel, batches, predict
 from rollingq_core.recipe import TrainingConfig, cosine_schedule, sgd
 from rollingq_core.rolling import RollingQ
+
+with needs("train"):
+    from lightning_fabric import Fabric
+    from tqdm.auto import tqdm
+
+    from rollingq_core._launch import finish, lost_processes_named, seen_by_all, start
+    from rollingq_core.data.dataset import DataSplits
 
 ROLLING_OPTIONS = ("rho", "beta", "max_rotations", "start_epoch", "spacing", "estimate", "rotation")
 

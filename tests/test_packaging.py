@@ -2,12 +2,19 @@
 
 import ast
 import contextlib
+import email
+import json
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import PackageNotFoundError, metadata, packages_distributions
+from importlib.metadata import (
+    PackageNotFoundError,
+    metadata,
+    packages_distributions,
+    requires,
+)
 
 import pytest
 import yaml
@@ -16,6 +23,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from rollingq_core._extras import needs
+from rollingq_core.data import load_dataset
 from scripts import set_repository
 
 
@@ -24,12 +33,25 @@ def project(root):
     return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
+def needed(project, *extras):
+    """Return what the package and these extras need, by name; an extra may name another."""
+    found = {}
+    todo = [Requirement(line) for line in project["dependencies"]]
+    todo += [Requirement(f"rollingq-core[{extra}]") for extra in extras]
+    while todo:
+        requirement = todo.pop()
+        if canonicalize_name(requirement.name) == "rollingq-core":
+            for extra in requirement.extras:
+                lines = project["optional-dependencies"][extra]
+                todo += [Requirement(line) for line in lines]
+        else:
+            found.setdefault(canonicalize_name(requirement.name), requirement)
+    return found
+
+
 @pytest.fixture(scope="module")
 def requirements(project):
-    lines = list(project["dependencies"])
-    for extra in project["optional-dependencies"].values():
-        lines += extra
-    return [Requirement(line) for line in lines]
+    return [*needed(project, *project["optional-dependencies"]).values()]
 
 
 @pytest.fixture(scope="module")
@@ -97,25 +119,187 @@ def test_make_installs_with_the_constraints(root):
     assert "-c constraints.txt -e '.[book,test]'" in makefile
 
 
-def third_party_imports(folder):
+# By room: the extra that holds what it imports. The other rooms need torch only.
+EXTRA_OF = {
+    "_launch": "train",
+    "commands": "all",
+    "data": "data",
+    "encoders": "train",
+    "evaluation": "train",
+    "explorer": "plots",
+    "paper": "train",
+    "plots": "plots",
+    "profiles": "train",
+    "reproduce": "train",
+    "run_folder": "train",
+    "settings": "train",
+    "sweep": "train",
+    "theory": "train",
+    "training": "train",
+}
+
+
+def third_party_imports(path):
+    """Return the libraries that a file imports, wherever in it the import stands."""
     names = set()
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                names.add(node.module.partition(".")[0])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.partition(".")[0])
     return names - set(sys.stdlib_module_names) - {"rollingq_core"}
 
 
-def test_what_the_package_imports_is_declared(root, project):
-    # The extra is for what is imported only where it is there.
-    lines = project["dependencies"] + project["optional-dependencies"]["video"]
-    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+def package_files(root):
+    package = root / "rollingq_core"
+    return [
+        (path, path.relative_to(package).parts[0].removesuffix(".py"))
+        for path in sorted(package.rglob("*.py"))
+    ]
+
+
+def test_the_package_requires_torch_only(project):
+    assert [*needed(project)] == ["torch"]
+    assert {"train", "data", "book", "test", "all"} <= set(project["optional-dependencies"])
+
+
+def test_one_library_has_one_range(project):
+    ranges = {}
+    for lines in [project["dependencies"], *project["optional-dependencies"].values()]:
+        for requirement in map(Requirement, lines):
+            if not requirement.extras:
+                ranges.setdefault(requirement.name, set()).add(str(requirement.specifier))
+    assert {name: found for name, found in ranges.items() if len(found) > 1} == {}
+
+
+def test_what_a_room_imports_is_in_its_extra(root, project):
     providers = packages_distributions()
-    for module in third_party_imports(root / "rollingq_core"):
-        given = {canonicalize_name(name) for name in providers[module]}
-        assert given & declared, f"{module} is imported but not declared"
+    for path, room in package_files(root):
+        # A picture from a video needs one more library, and says so.
+        extras = [EXTRA_OF[room]] if room in EXTRA_OF else []
+        extras += ["video"] if path.name == "video.py" else []
+        declared = set(needed(project, *extras))
+        for module in third_party_imports(path):
+            given = {canonicalize_name(name) for name in providers[module]}
+            assert given & declared, f"{path.name} imports {module}, which is not in {extras}"
+
+
+def torch_and_what_it_brings():
+    """Return the modules of torch and of all that it requires."""
+    found, todo = set(), ["torch"]
+    while todo:
+        name = canonicalize_name(todo.pop())
+        if name in found:
+            continue
+        found.add(name)
+        for line in requires(name) or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                todo.append(requirement.name)
+    return {
+        module
+        for module, names in packages_distributions().items()
+        if found & {canonicalize_name(name) for name in names}
+    }
+
+
+def run_with_torch_only(root, code):
+    """Run code in a Python that finds torch, what torch requires, and the package."""
+    hidden = set(packages_distributions()) - torch_and_what_it_brings() - {"rollingq_core"}
+    bare = f"""
+import sys
+from importlib.machinery import PathFinder
+
+class TorchOnly(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        seen = name.partition(".")[0] not in {hidden}
+        return super().find_spec(name, path, target) if seen else None
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = TorchOnly
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", bare + code], cwd=root, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+IMPORT_ALL = """
+import importlib, json, pkgutil
+import torch, rollingq_core
+
+found = {}
+for one in pkgutil.walk_packages(rollingq_core.__path__, "rollingq_core.", onerror=str):
+    try:
+        importlib.import_module(one.name)
+    except ImportError as error:
+        found[one.name] = str(error)
+print(json.dumps(found))
+"""
+
+
+def test_each_room_names_its_extra_where_only_torch_is_installed(root):
+    missing = json.loads(run_with_torch_only(root, IMPORT_ALL))
+    told = {}
+    for module, message in missing.items():
+        room = module.split(".")[1]
+        if room != "commands":  # the command line speaks for them
+            told[room] = message
+            extra = EXTRA_OF[room]
+            assert re.fullmatch(
+                rf'\w+ is missing; install it with: pip install "rollingq-core\[{extra}\]"', message
+            ), (module, message)
+    assert set(told) == set(EXTRA_OF) - {"commands"}
+
+
+COMMAND_LINES = {
+    "train --out runs": "train,data",
+    "evaluate runs --test noise": "train,data",
+    "reproduce grid": "train,data",
+    "data verify cremad": "data,video",
+    "--help": "train,data",
+}
+
+
+def test_the_command_line_names_the_extras_in_one_line(root):
+    code = f"""
+import contextlib, io, json
+from rollingq_core.__main__ import main
+
+told = []
+for line in {[*COMMAND_LINES]}:
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            main(line.split())
+        except SystemExit as end:
+            told.append((end.code, said.getvalue()))
+print(json.dumps(told))
+"""
+    told = json.loads(run_with_torch_only(root, code))
+    for (status, said), extras in zip(told, COMMAND_LINES.values(), strict=True):
+        assert status == 1
+        named = f'is missing; install it with: pip install "rollingq-core[{extras}]"'
+        assert re.fullmatch(rf"rollingq: \w+ {re.escape(named)}\n", said)
+
+
+@pytest.mark.parametrize("library", ["librosa", "sklearn"])
+def test_a_dataset_names_its_extra(monkeypatch, tmp_path, library):
+    # Nothing is cached there, so that the sounds and pictures must be read.
+    monkeypatch.setenv("ROLLINGQ_DATA", str(tmp_path))
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        load_dataset("digits")
+    assert str(caught.value) == (
+        f'{library} is missing; install it with: pip install "rollingq-core[data]"'
+    )
+
+
+def test_a_missing_module_of_our_own_is_not_blamed_on_an_extra():
+    ours = pytest.raises(ModuleNotFoundError, match=r"No module named 'rollingq_core\.nothing'")
+    with ours, needs("data"):
+        import rollingq_core.nothing  # noqa: F401
 
 
 def test_version_is_one(root, project):
@@ -198,19 +382,31 @@ def test_readme_puts_rollingq_into_a_layer_of_ones_own_in_five_lines(root):
     assert [int(n) for n in re.findall(r"  # (\d)$", example, re.MULTILINE)] == [1, 2, 3, 4, 5]
     added = [line for line in example.splitlines() if re.search("olling|Rotation", line)]
     assert all(re.search(r"  # \d$", line) for line in added), "an unnumbered line is needed too"
-    done = subprocess.run(
-        [sys.executable, "-c", example], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert "count=1" in done.stdout
+    assert "count=1" in run_with_torch_only(root, example)
 
 
-def test_wheel_carries_what_the_chapters_read(root, tmp_path):
-    # As on Colab, where the package is installed from the repository and nothing is cloned.
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+@pytest.fixture(scope="module")
+def wheel(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=root, check=True, capture_output=True, timeout=120)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def test_wheel_requires_torch_only(wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    told = email.message_from_bytes(wheel.read(name))
+    always = [line for line in map(Requirement, told.get_all("Requires-Dist")) if not line.marker]
+    assert [line.name for line in always] == ["torch"]
+    assert {"train", "data", "book", "test", "all"} <= set(told.get_all("Provides-Extra"))
+
+
+def test_wheel_carries_what_the_chapters_read(root, wheel):
+    # As on Colab, where the package is installed from the repository and nothing is cloned.
+    names = set(wheel.namelist())
+    assert "rollingq_core/py.typed" in names
     notebooks = "".join(p.read_text() for p in (root / "notebooks").glob("*.py"))
     records = set(re.findall(r'read_record\("([\w-]+)"\)', notebooks))
     assert records

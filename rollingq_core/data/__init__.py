@@ -2,7 +2,10 @@
 
 from importlib import import_module
 
-from rollingq_core.data.dataset import DataSplits, PairedDataset
+from rollingq_core._extras import needs
+
+with needs("data"):
+    from rollingq_core.data.dataset import DataSplits, PairedDataset
 
 __all__ = ["DATASETS", "LARGE_DATASETS", "DataSplits", "PairedDataset", "load_dataset"]
 
@@ -28,8 +31,11 @@ def load_dataset(name: str, **options) -> DataSplits:
     ------
     ValueError
         If there is no dataset of that name.
+    ModuleNotFoundError
+        If a library that reads it is missing; the message names the extra to install.
     """
     if name not in DATASETS + LARGE_DATASETS:
         raise ValueError(f"name: got {name!r}, expected one of {DATASETS + LARGE_DATASETS}")
     # Imported on demand: synthetic tokens need neither librosa nor scikit-learn.
-    return import_module(f"rollingq_core.data.{name}").load(**options)
+    with needs("data"):
+        return import_module(f"rollingq_core.data.{name}").load(**options)

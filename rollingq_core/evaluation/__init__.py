@@ -1,20 +1,23 @@
 """Evaluations: functions of a trained model and a dataset that return plain numbers."""
 
-from rollingq_core.evaluation.attention import (
-    AttentionContrast,
-    Sensitivity,
-    attention_contrast,
-    sensitivity,
-)
-from rollingq_core.evaluation.calibration import Calibration, calibration
-from rollingq_core.evaluation.conflict import ConflictDataset, ConflictReport, conflict
-from rollingq_core.evaluation.noise import (
-    LEVELS,
-    NoiseResponse,
-    NoisyDataset,
-    robustness_areas,
-    under_noise,
-)
+from rollingq_core._extras import needs
+
+with needs("train"):
+    from rollingq_core.evaluation.attention import (
+        AttentionContrast,
+        Sensitivity,
+        attention_contrast,
+        sensitivity,
+    )
+    from rollingq_core.evaluation.calibration import Calibration, calibration
+    from rollingq_core.evaluation.conflict import ConflictDataset, ConflictReport, conflict
+    from rollingq_core.evaluation.noise import (
+        LEVELS,
+        NoiseResponse,
+        NoisyDataset,
+        robustness_areas,
+        under_noise,
+    )
 
 __all__ = [
     "LEVELS",

@@ -1,52 +1,55 @@
 """Figures and tables: one function each, from records to a picture."""
 
-from rollingq_core.plots.attention import (
-    lean_over_epochs,
-    mass_against_imbalance,
-    share_against,
-    token_attention,
-)
-from rollingq_core.plots.contrast import (
-    key_distributions,
-    share_distributions,
-    shares_beside_keys,
-)
-from rollingq_core.plots.cycle import (
-    encoder_gradients,
-    initial_balance,
-    loop_portraits,
-    paths_over_epochs,
-    share_paths,
-)
-from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
-from rollingq_core.plots.noise import (
-    calibration_curves,
-    conflict_bars,
-    detection_dots,
-    differences_by_set,
-    noise_grid,
-    values_by_set,
-)
-from rollingq_core.plots.regimes import (
-    interval_columns,
-    of_regime,
-    regime_differences,
-    regime_map,
-)
-from rollingq_core.plots.rotation import anchor_lengths, partial_products, turn_angles
-from rollingq_core.plots.run import run_curves
-from rollingq_core.plots.samples import sample_pairs
-from rollingq_core.plots.style import COLOURS, METHODS, BookFigure, Table, figure
-from rollingq_core.plots.training import (
-    accuracy_table,
-    difference_table,
-    epoch_curves,
-    mean_interval,
-    noise_curves,
-    of_method,
-    paired_difference,
-    signed,
-)
+from rollingq_core._extras import needs
+
+with needs("plots"):
+    from rollingq_core.plots.attention import (
+        lean_over_epochs,
+        mass_against_imbalance,
+        share_against,
+        token_attention,
+    )
+    from rollingq_core.plots.contrast import (
+        key_distributions,
+        share_distributions,
+        shares_beside_keys,
+    )
+    from rollingq_core.plots.cycle import (
+        encoder_gradients,
+        initial_balance,
+        loop_portraits,
+        paths_over_epochs,
+        share_paths,
+    )
+    from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
+    from rollingq_core.plots.noise import (
+        calibration_curves,
+        conflict_bars,
+        detection_dots,
+        differences_by_set,
+        noise_grid,
+        values_by_set,
+    )
+    from rollingq_core.plots.regimes import (
+        interval_columns,
+        of_regime,
+        regime_differences,
+        regime_map,
+    )
+    from rollingq_core.plots.rotation import anchor_lengths, partial_products, turn_angles
+    from rollingq_core.plots.run import run_curves
+    from rollingq_core.plots.samples import sample_pairs
+    from rollingq_core.plots.style import COLOURS, METHODS, BookFigure, Table, figure
+    from rollingq_core.plots.training import (
+        accuracy_table,
+        difference_table,
+        epoch_curves,
+        mean_interval,
+        noise_curves,
+        of_method,
+        paired_difference,
+        signed,
+    )
 
 __all__ = [
     "COLOURS",

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
-from tqdm.auto import tqdm
-
+from rollingq_core._extras import needs
 from rollingq_core._files import delete_unfinished
 from rollingq_core.records import provenance, read_record, rounded, write_record
+
+with needs("train"):
+    from joblib import Parallel, delayed
+    from tqdm.auto import tqdm
 
 Rows = list[dict[str, Any]]
 
