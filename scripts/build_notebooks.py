@@ -75,6 +75,12 @@ def write(path, text):
     os.replace(temporary, path)
 
 
+def write_notebook(path, notebook):
+    """Write a notebook, tidied."""
+    nbformat.validate(tidy(notebook))
+    write(path, nbformat.writes(notebook, version=4) + "\n")
+
+
 def run(script):
     """Execute one chapter; return the seconds it took."""
     notebook = jupytext.read(script)
@@ -88,8 +94,7 @@ def run(script):
     start = time.perf_counter()
     client.execute()
     seconds = time.perf_counter() - start
-    nbformat.validate(tidy(notebook))
-    write(script.with_suffix(".ipynb"), nbformat.writes(notebook, version=4) + "\n")
+    write_notebook(script.with_suffix(".ipynb"), notebook)
     return seconds
 
 

@@ -85,8 +85,10 @@ def test_cells_are_short(code):
     assert median(lengths) <= 8
 
 
-def test_first_code_cell_installs_the_package(code):
-    assert code[0].source == install_cell.install_cell(set_repository.current())
+def test_first_code_cell_installs_what_the_chapter_needs(script, code):
+    source = script.read_text(encoding="utf-8")
+    expected = install_cell.install_cell(set_repository.current(), source)
+    assert code[0].source == expected, "run `python scripts/install_cell.py`"
     assert install_cell.TAG in tags(code[0])
 
 

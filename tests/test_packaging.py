@@ -5,6 +5,7 @@ import contextlib
 import email
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from importlib.metadata import (
     requires,
 )
 
+import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -25,7 +27,8 @@ from packaging.version import Version
 
 from rollingq_core._extras import needs
 from rollingq_core.data import load_dataset
-from scripts import set_repository
+from scripts import install_cell, set_repository
+from scripts.install_cell import EXTRAS_OF
 
 
 @pytest.fixture(scope="module")
@@ -119,26 +122,6 @@ def test_make_installs_with_the_constraints(root):
     assert "-c constraints.txt -e '.[book,test]'" in makefile
 
 
-# By room: the extra that holds what it imports. The other rooms need torch only.
-EXTRA_OF = {
-    "_launch": "train",
-    "commands": "all",
-    "data": "data",
-    "encoders": "train",
-    "evaluation": "train",
-    "explorer": "plots",
-    "paper": "train",
-    "plots": "plots",
-    "profiles": "train",
-    "reproduce": "train",
-    "run_folder": "train",
-    "settings": "train",
-    "sweep": "train",
-    "theory": "train",
-    "training": "train",
-}
-
-
 def third_party_imports(path):
     """Return the libraries that a file imports, wherever in it the import stands."""
     names = set()
@@ -176,12 +159,67 @@ def test_what_a_room_imports_is_in_its_extra(root, project):
     providers = packages_distributions()
     for path, room in package_files(root):
         # A picture from a video needs one more library, and says so.
-        extras = [EXTRA_OF[room]] if room in EXTRA_OF else []
-        extras += ["video"] if path.name == "video.py" else []
+        extras = EXTRAS_OF.get(room, set()) | ({"video"} if path.name == "video.py" else set())
         declared = set(needed(project, *extras))
         for module in third_party_imports(path):
             given = {canonicalize_name(name) for name in providers[module]}
             assert given & declared, f"{path.name} imports {module}, which is not in {extras}"
+
+
+def test_a_chapter_installs_what_it_imports(root, project):
+    providers = packages_distributions()
+    for script in sorted((root / "notebooks").glob("[0-9]*.py")):
+        extras = install_cell.extras(script.read_text(encoding="utf-8"))
+        declared = set(needed(project, *extras))
+        for module in third_party_imports(script) - {"IPython"}:
+            given = {canonicalize_name(name) for name in providers[module]}
+            assert given & declared, f"{script.name} imports {module}, and installs {extras}"
+
+
+@pytest.mark.parametrize(
+    ("source", "extras"),
+    [
+        ("import torch\nfrom rollingq_core import RollingQ", ""),
+        ("from rollingq_core.data import load_dataset", "[data]"),
+        ("from rollingq_core.settings import SETTINGS\nimport rollingq_core.plots", "[plots]"),
+        ("from rollingq_core import evaluation", "[train]"),
+        ("def f():\n    from rollingq_core.commands.evaluate import evaluate", "[data,train]"),
+        ("from rollingq_core.plots import Table\nimport rollingq_core.data.digits", "[data,plots]"),
+    ],
+)
+def test_the_first_cell_names_the_extras_of_a_chapter(source, extras):
+    cell = install_cell.install_cell("https://github.com/a/b", source)
+    assert f'package = "rollingq-core{extras} @ git+https://github.com/a/b"' in cell
+    compile(cell, "cell", "exec")
+
+
+def test_the_first_cell_is_written_into_both_files(root, tmp_path):
+    for suffix in (".py", ".ipynb"):
+        shutil.copy(root / f"notebooks/02_attention{suffix}", tmp_path)
+    script = tmp_path / "02_attention.py"
+    text, notebook = script.read_text(), nbformat.read(script.with_suffix(".ipynb"), 4)
+    old = re.sub(r'"rollingq-core.* @ ', '"rollingq-core[nothing] @ ', text)
+    script.write_text(old)
+    install_cell.write_cell(script)
+    expected = install_cell.install_cell(set_repository.current(root), text)
+    assert expected in script.read_text()
+    written = nbformat.read(script.with_suffix(".ipynb"), 4)
+    first, *others = (cell for cell in written.cells if cell.cell_type == "code")
+    assert first.source == expected
+    # Nothing else changes.
+    assert others == [cell for cell in notebook.cells if cell.cell_type == "code"][1:]
+    assert script.read_text().replace(expected, "") == re.sub(
+        r"from importlib.util import find_spec\n.*?(?=\n\n# %%)", "", text, flags=re.DOTALL
+    )
+    install_cell.write_cell(script)
+    assert nbformat.read(script.with_suffix(".ipynb"), 4) == written
+
+
+def test_a_chapter_without_the_first_cell_is_named(tmp_path):
+    script = tmp_path / "02_attention.py"
+    script.write_text("# %%\nimport torch\n")
+    with pytest.raises(ValueError, match=r"02_attention\.py: got no cell"):
+        install_cell.write_cell(script)
 
 
 def torch_and_what_it_brings():
@@ -246,11 +284,11 @@ def test_each_room_names_its_extra_where_only_torch_is_installed(root):
         room = module.split(".")[1]
         if room != "commands":  # the command line speaks for them
             told[room] = message
-            extra = EXTRA_OF[room]
+            (extra,) = EXTRAS_OF[room]
             assert re.fullmatch(
                 rf'\w+ is missing; install it with: pip install "rollingq-core\[{extra}\]"', message
             ), (module, message)
-    assert set(told) == set(EXTRA_OF) - {"commands"}
+    assert set(told) == set(EXTRAS_OF) - {"commands"}
 
 
 COMMAND_LINES = {
