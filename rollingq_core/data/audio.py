@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rollingq_core._checks import require_integer
+
 FLOOR = 1e-7
 MEL_RATE, MEL_BANDS, MEL_FRAMES = 8000, 32, 49
 MEL_N_FFT, MEL_HOP = 256, 80
@@ -23,7 +25,7 @@ def load_wave(path: str | Path, sample_rate: int) -> np.ndarray:
     Parameters
     ----------
     path : str or Path
-        Any format that libsndfile reads (WAV, FLAC, Ogg, ...).
+        Any format that libsndfile reads (WAV, FLAC, Ogg, MP3, ...).
     sample_rate : int
         Wanted rate, samples per second.
 
@@ -39,19 +41,13 @@ def load_wave(path: str | Path, sample_rate: int) -> np.ndarray:
     ValueError
         If the file is unreadable, cut short, empty, or holds values that are not finite.
     """
-    import soundfile
+    from rollingq_core.data.sound_file import read_whole
 
+    require_integer("sample_rate", sample_rate, at_least=1)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"path: {path} is not a file, expected a sound file")
-    try:
-        about = soundfile.info(path, verbose=True)
-        wave, found_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"path: {path} can't be read as sound: {error}") from error
-    # libsndfile reads a truncated WAV without complaint, but its log tells the missing bytes.
-    if "should be" in about.extra_info or len(wave) != about.frames:
-        raise ValueError(f"path: {path} is cut short, expected a complete sound file")
+    wave, found_rate = read_whole(path)
     if not len(wave):
         raise ValueError(f"path: {path} holds no samples, expected at least one")
     if not np.isfinite(wave).all():
@@ -82,9 +78,9 @@ def tile_to_length(wave: np.ndarray, length: int, copies: int | None = None) -> 
         If the wave is empty or not one-dimensional, or a number is below one.
     """
     _check_wave(wave)
-    for name, value in (("length", length), ("copies", copies)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: got {value}, expected at least 1")
+    require_integer("length", length, at_least=1)
+    if copies is not None:
+        require_integer("copies", copies, at_least=1)
     needed = -(-length // len(wave))
     tiled = np.tile(wave, needed if copies is None else min(copies, needed))[:length]
     return np.pad(tiled, (0, length - len(tiled)))

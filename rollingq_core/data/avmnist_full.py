@@ -14,6 +14,7 @@ from rollingq_core.data.audio import CREMAD_CODE, load_wave
 from rollingq_core.data.avmnist import draw_pairs
 from rollingq_core.data.cache import cached_splits
 from rollingq_core.data.dataset import DataSplits
+from rollingq_core.data.listing import data_file
 from rollingq_core.data.transforms import Pictures, Standardise
 
 PATCH = {"audio": (16, 16), "visual": (16, 16)}
@@ -93,8 +94,9 @@ def _sample(
     hashes: dict[str, str],
 ) -> dict[str, np.ndarray]:
     image, recording = pairs[name]
-    store.verify_file(folder / recording, hashes[recording])
-    wave = load_wave(folder / recording, SETTINGS.sample_rate)
+    path = data_file(folder, recording)
+    store.verify_file(path, hashes[recording])
+    wave = load_wave(path, SETTINGS.sample_rate)
     # The picture is small as it is, and scaled when it is read.
     return {"audio": SETTINGS(wave)[None].astype(np.float16), "visual": images[image][..., None]}
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rollingq_core._checks import require_number
+from rollingq_core._checks import require_integer
 from rollingq_core._files import written_whole
 from rollingq_core.data import cache_parts, store
 from rollingq_core.data.cache import FORMAT, MANIFEST, manifest_hash, read_manifest
@@ -87,7 +87,7 @@ def build(
     OSError
         If the disk is full or the folder can't be written; finished parts are kept.
     """
-    require_number("jobs", jobs, at_least=1)
+    require_integer("jobs", jobs, at_least=1)
     folder = Path(folder)
     workplace = folder.with_name(f"{folder.name}.parts")
     if folder.exists():

@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 from tqdm.auto import tqdm
 
-from rollingq_core._checks import require_choice, require_number
+from rollingq_core._checks import require_choice, require_integer
 from rollingq_core.data import cache, cache_build, store
 from rollingq_core.data.audio import CREMAD_SETTINGS, StftSettings
 from rollingq_core.data.cremad_files import (
@@ -32,6 +32,7 @@ from rollingq_core.data.cremad_files import (
     read_split,
 )
 from rollingq_core.data.dataset import DataSplits
+from rollingq_core.data.listing import data_files
 from rollingq_core.data.transforms import Pictures, Standardise
 
 # What ViT-B/16 cuts both into.
@@ -205,7 +206,7 @@ def verify(root: str | Path | None = None, jobs: int = 1, progress: bool = False
     FileNotFoundError, ConnectionError or ValueError
         If there are no sounds, no pictures, or no valid split files at all.
     """
-    require_number("jobs", jobs, at_least=1)
+    require_integer("jobs", jobs, at_least=1)
     folder = folder_of(root)
     pictures = choose_pictures(folder)
     place_of = read_split(folder)
@@ -216,7 +217,7 @@ def verify(root: str | Path | None = None, jobs: int = 1, progress: bool = False
     faults = {name: fault for name, fault in zip(place_of, bar, strict=True) if fault}
     left_out = {name: faults.pop(name) for name in KNOWN_BAD if name in faults}
     emotions = Counter(parse_name(name).emotion for name in place_of)
-    sounds = {path.stem for path in (folder / SOUNDS).glob("*.wav")}
+    sounds = {path.stem for path in data_files(folder / SOUNDS, ".wav").values()}
     return Report(
         clips=dict(Counter(place_of.values())),
         classes={emotion: emotions[emotion] for emotion in EMOTIONS},

@@ -12,14 +12,16 @@ lie in Git LFS. What is expected in the folder, and where it comes from:
   downloaded.
 """
 
+import codecs
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from rollingq_core.data import audio, store, video
+from rollingq_core.data.listing import data_file, data_files
 
 ADDRESS = "https://github.com/CheyneyComputerScience/CREMA-D"
 SPLIT_ADDRESS = (
@@ -95,7 +97,7 @@ def read_split(root: str | Path | None = None) -> dict[str, str]:
     place_of: dict[str, str] = {}
     for file in SPLIT_FILES:
         path = _locate_split(file, folder_of(root))
-        for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
+        for number, line in enumerate(path.read_text("utf-8-sig", "replace").splitlines(), start=1):
             name, _, emotion = line.partition(",")
             try:
                 clip = parse_name(name)
@@ -115,10 +117,14 @@ def read_split(root: str | Path | None = None) -> dict[str, str]:
 
 
 def is_published(root: str | Path | None = None) -> bool:
-    """Return whether the split files are the published ones, whatever ends their lines."""
+    """Return whether the split files are the published ones, whatever ends their lines.
+
+    Nor does a byte order mark count, which some editors put first.
+    """
     folder = folder_of(root)
     for file, sha256 in SPLIT_FILES.items():
-        lines = _locate_split(file, folder).read_bytes().splitlines()
+        content = _locate_split(file, folder).read_bytes()
+        lines = content.removeprefix(codecs.BOM_UTF8).splitlines()
         content = b"".join(line + b"\r\n" for line in lines)
         if hashlib.sha256(content).hexdigest() != sha256:
             return False
@@ -177,7 +183,8 @@ def read_clip(name: str, root: Path, sample_rate: int, pictures: str) -> dict[st
     FileNotFoundError or ValueError
         If a file is missing or can't be read.
     """
-    wave_path, video_path = root / SOUNDS / f"{name}.wav", root / VIDEOS / f"{name}.flv"
+    wave_path = data_file(root / SOUNDS, f"{name}.wav")
+    video_path = data_file(root / VIDEOS, f"{name}.flv")
     for path in (wave_path, video_path):
         if _is_pointer(path):
             raise ValueError(f"{path} is a Git LFS pointer: run `git lfs pull` in {root}")
@@ -187,24 +194,27 @@ def read_clip(name: str, root: Path, sample_rate: int, pictures: str) -> dict[st
     return {"wave": wave, "visual": video.middle_of_video(video_path, pictures, FRAME_SIZE)}
 
 
-def missing_files(names: Iterable[str], root: Path, pictures: str) -> list[Path]:
-    """Return the files, or folders of pictures, that clips lack.
+def missing_files(names: Collection[str], root: Path, pictures: str) -> list[Path]:
+    """Return the files, or folders of pictures, that clips lack: sounds first.
 
     Raises
     ------
     FileNotFoundError
         If there is no folder of sounds at all; says where they come from.
+    ValueError
+        If two names differ only in the case of their ending.
     """
     if not (root / SOUNDS).is_dir():
         raise FileNotFoundError(_where_from(root, SOUNDS))
-    folder, suffix = (PICTURES, "") if pictures == "jpg" else (VIDEOS, ".flv")
-    sounds = {path.name for path in (root / SOUNDS).iterdir()}
-    seen = {path.name for path in (root / folder).iterdir()}
-    missing = []
-    for name in names:
-        missing += [root / SOUNDS / f"{name}.wav"] * (f"{name}.wav" not in sounds)
-        missing += [root / folder / f"{name}{suffix}"] * (f"{name}{suffix}" not in seen)
-    return missing
+    sounds = data_files(root / SOUNDS, ".wav")
+    missing = [root / SOUNDS / f"{name}.wav" for name in names if f"{name}.wav" not in sounds]
+    if pictures == "jpg":
+        folder = root / PICTURES
+        return missing + [folder / name for name in names if not (folder / name).is_dir()]
+    videos = data_files(root / VIDEOS, ".flv")
+    return missing + [
+        root / VIDEOS / f"{name}.flv" for name in names if f"{name}.flv" not in videos
+    ]
 
 
 def _is_pointer(path: Path) -> bool:
@@ -217,8 +227,9 @@ def _is_pointer(path: Path) -> bool:
 def _locate_split(file: str, folder: Path) -> Path:
     local = [folder, store.data_root() / "published-splits" / "CREMAD", store.writable_root(folder)]
     for base in local:
-        if (base / file).is_file():
-            return base / file
+        path = data_file(base, file)
+        if path.is_file():
+            return path
     target = store.writable_root(folder) / file
     return store.fetch(SPLIT_ADDRESS + file, target, SPLIT_FILES[file], "CREMA-D's split")
 

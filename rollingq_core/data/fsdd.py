@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rollingq_core.data import audio, store
+from rollingq_core.data.listing import data_file, data_files
 
 ARCHIVE_URL = (
     "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
@@ -44,8 +45,7 @@ def recordings_folder(root: str | Path | None = None) -> Path:
     """
     names = read_manifest()
     for base in store.search_roots(root):
-        present = {path.name for path in (base / LOCATION).glob("*.wav")}
-        if present.issuperset(names):
+        if names.keys() <= data_files(base / LOCATION, ".wav").keys():
             return base / LOCATION
     return _download(store.writable_root(root) / LOCATION, names)
 
@@ -75,8 +75,9 @@ def _extract(manifest: dict[str, str], root: str | Path | None) -> dict[str, np.
     folder = recordings_folder(root)
     pictures = []
     for name, sha256 in manifest.items():
-        store.verify_file(folder / name, sha256)
-        pictures.append(audio.log_mel(audio.load_wave(folder / name, audio.MEL_RATE)))
+        path = data_file(folder, name)
+        store.verify_file(path, sha256)
+        pictures.append(audio.log_mel(audio.load_wave(path, audio.MEL_RATE)))
     return {"log_mel": np.stack(pictures), **read_names(manifest)}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rollingq_core.data import store
+from rollingq_core.data.listing import data_file
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 LOCATION = Path("MNIST", "raw")
@@ -73,7 +74,7 @@ def read_images(root: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]
 
 def _locate(name: str, sha256: str, root: str | Path | None) -> Path:
     for base in store.search_roots(root):
-        path = base / LOCATION / name
+        path = data_file(base / LOCATION, name)
         if path.is_file():
             store.verify_file(path, sha256)
             return path

@@ -14,7 +14,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rollingq_core._checks import require_choice
+from rollingq_core.data.container import require_whole
+from rollingq_core.data.listing import data_files
+
 DECODERS = ("pyav", "ffmpeg")
+# The only containers that a decoder may look for: some others name further files to open.
+FORMATS = {
+    ".flv": "flv",
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".avi": "avi",
+    ".mkv": "matroska",
+    ".webm": "matroska",
+}
 INSTALL = "pip install 'rollingq-core[video]' (PyAV), or put ffmpeg on the PATH"
 FFMPEG_SECONDS = 300
 
@@ -27,12 +41,12 @@ def available_decoder() -> str | None:
 
 
 def middle_of_video(path: str | Path, decoder: str, size: tuple[int, int]) -> np.ndarray:
-    """Return the middle picture of a Flash video.
+    """Return the middle picture of a video, all of which is decoded.
 
     Parameters
     ----------
     path : str or Path
-        The ``.flv`` file.
+        A file whose ending, in any case, is one of ``FORMATS``.
     decoder : {"pyav", "ffmpeg"}
         What decodes it.
     size : (int, int)
@@ -48,11 +62,14 @@ def middle_of_video(path: str | Path, decoder: str, size: tuple[int, int]) -> np
     FileNotFoundError
         If there is no such file, or ``ffmpeg`` is not on the PATH.
     ValueError
-        If it can't be decoded, or holds no picture.
+        If it is cut short, can't be decoded, holds no picture, or has another ending.
     """
     path = Path(path)
+    require_choice("decoder", decoder, DECODERS)
+    require_choice("path's ending", path.suffix.lower(), tuple(FORMATS))
     if not path.is_file():
         raise FileNotFoundError(f"path: {path} is not a file, expected a video")
+    require_whole(path)
     pictures = _by_pyav(path) if decoder == "pyav" else _by_ffmpeg(path)
     if not pictures:
         raise ValueError(f"path: {path} holds no picture, expected a video")
@@ -60,7 +77,7 @@ def middle_of_video(path: str | Path, decoder: str, size: tuple[int, int]) -> np
 
 
 def middle_of_folder(folder: str | Path, size: tuple[int, int]) -> np.ndarray:
-    """Return the middle one of a folder's ``.jpg`` files, sorted by name.
+    """Return the middle one of a folder's ``.jpg`` or ``.jpeg`` files, sorted by name.
 
     Parameters and result are as in :func:`middle_of_video`.
 
@@ -69,9 +86,9 @@ def middle_of_folder(folder: str | Path, size: tuple[int, int]) -> np.ndarray:
     FileNotFoundError
         If the folder holds none.
     ValueError
-        If that one can't be read.
+        If that one can't be read, or two names differ only in the case of their ending.
     """
-    paths = sorted(Path(folder).glob("*.jpg"))
+    paths = [*data_files(folder, ".jpg", ".jpeg").values()]
     if not paths:
         raise FileNotFoundError(f"folder: {folder} holds no .jpg file, expected at least one")
     path = paths[len(paths) // 2]
@@ -92,13 +109,16 @@ def _by_pyav(path: Path) -> list[Image.Image]:
 
     pictures, start, second = [], None, -1
     try:
-        with av.open(str(path), format="flv") as container:
-            for frame in container.decode(video=0):
-                start = frame.time if start is None else start
-                now = math.floor(frame.time - start)
-                if now > second:
-                    pictures.append(frame.to_image())
-                    second = now
+        with av.open(str(path), format=FORMATS[path.suffix.lower()]) as container:
+            for packet in container.demux(video=0):
+                if packet.is_corrupt:
+                    raise ValueError(f"path: {path} is cut short, expected a complete video")
+                for frame in packet.decode():
+                    start = frame.time if start is None else start
+                    now = math.floor(frame.time - start)
+                    if now > second:
+                        pictures.append(frame.to_image())
+                        second = now
     except (av.error.FFmpegError, IndexError) as error:  # the second: there is no video stream
         raise ValueError(f"path: {path} can't be decoded: {error}") from error
     return pictures
@@ -113,8 +133,8 @@ def _by_ffmpeg(path: Path) -> list[Image.Image]:
     )
     with tempfile.TemporaryDirectory() as folder:
         # Evenly spaced again, or the gaps that select leaves would be filled with copies.
-        command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-f", "flv"]
-        command += ["-i", f"file:{path.resolve()}", "-an"]
+        command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file"]
+        command += ["-f", FORMATS[path.suffix.lower()], "-i", f"file:{path.resolve()}", "-an"]
         command += ["-vf", f"{first_of_a_second},setpts=N/FRAME_RATE/TB", f"{folder}/%05d.png"]
         try:
             done = subprocess.run(command, capture_output=True, timeout=FFMPEG_SECONDS)
