@@ -16,6 +16,7 @@ from rollingq_core import anchor_weight, plots
 from rollingq_core.evaluation import attention_contrast
 from rollingq_core.evaluation.noise import LEVELS
 from rollingq_core.plots import COLOURS, BookFigure
+from rollingq_core.plots.phone import for_phone
 from rollingq_core.plots.style import INK
 from rollingq_core.reproduce.comparison import REPORTS, summarise
 from rollingq_core.settings import run_method
@@ -444,3 +445,61 @@ def test_calibration_curves_draw_errors_above_reliability(tables):
     for drawn, column in ((confidence, 1), (accuracy, 2)):
         value = (bins[:, biggest, 0] * bins[:, biggest, column]).sum() / part[biggest]
         assert drawn[place] == pytest.approx(value)
+
+
+def columns_of(made):
+    return {axis.get_subplotspec().colspan.start for axis in made.axes if axis.get_subplotspec()}
+
+
+def test_a_phone_gets_the_panels_one_below_another(drawn):
+    side_by_side = {"noise_grid", "regime_map"}
+    for name, made in drawn.items():
+        before = made.get_size_inches().tolist(), [axis.get_title() for axis in made.axes]
+        narrow = for_phone(made)
+        assert narrow.get_size_inches()[0] < 4, name
+        assert len(narrow.axes) == len(made.axes), name
+        assert len(columns_of(narrow)) == 1 or name in side_by_side, name
+        assert before == (
+            made.get_size_inches().tolist(),
+            [axis.get_title() for axis in made.axes],
+        ), name
+
+
+def test_on_a_phone_no_text_is_cut_off(drawn):
+    for name, made in drawn.items():
+        narrow = for_phone(made)
+        narrow.draw_without_rendering()
+        page = narrow.bbox
+        for axis in narrow.axes:
+            for text in (axis.title, axis._left_title, axis.xaxis.label, axis.yaxis.label):
+                box = text.get_window_extent()
+                if text.get_text():
+                    assert -2 < box.x0 < box.x1 < page.x1 + 2, (name, text.get_text())
+
+
+def test_each_panel_of_a_stack_has_its_own_labels_and_numbers(drawn):
+    upper, *_, last = for_phone(drawn["epoch_curves"]).axes
+    assert upper.get_xlabel() == last.get_xlabel() == "epoch of fusion"
+    assert all(label.get_visible() for label in upper.get_xticklabels())
+    left, right = for_phone(drawn["interval_columns"]).axes
+    assert left.get_ylabel() == right.get_ylabel() != ""
+    assert [t.get_text() for t in right.get_yticklabels()] == ["a", "b"]
+
+
+def test_long_titles_are_broken_into_lines_of_about_equal_length():
+    with plots.figure(1, 2) as (made, axes):
+        axes[0].set_ylabel("y")
+        made.suptitle("A title that says in many words what the two panels show together")
+    lines = for_phone(made).get_suptitle().split("\n")
+    assert len(lines) == 2
+    assert abs(len(lines[0]) - len(lines[1])) < 12
+    assert "\n" not in made.get_suptitle()
+
+
+def test_both_faces_stand_on_the_page_and_share_no_id(drawn):
+    html = BookFigure(drawn["epoch_curves"], "caption", "alt")._repr_html_()
+    assert re.findall(r'<svg [^>]*class="(\w+)"', html) == ["wide", "narrow"]
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'href="#([^"]+)"', html) + re.findall(r"url\(#([^)]+)\)", html)
+    assert set(references) <= set(ids)

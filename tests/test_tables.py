@@ -102,3 +102,44 @@ def test_cells_are_escaped():
 def test_table_refuses_a_ragged_row():
     with pytest.raises(ValueError, match="rows: got a row of 1 cells, expected 2"):
         Table(["a", "b"], [["1", "2"], ["1"]], "caption")
+
+
+def cells_by_row(table):
+    rows = ElementTree.fromstring(table._repr_html_()).iter("tr")
+    return [["".join(cell.itertext()) for cell in row] for row in rows]
+
+
+@given(others=st.integers(1, 20))
+def test_a_wide_table_is_cut_into_blocks_of_at_most_five_columns(others):
+    header = ["title", *(f"c{i}" for i in range(others))]
+    table = Table(header, [["a", *(f"{i}.0" for i in range(others))]], "caption")
+    rows = cells_by_row(table)
+    assert max(map(len, rows)) <= 5
+    heads, bodies = rows[::2], rows[1::2]
+    # Nothing is lost, and each block says again what its rows and columns are.
+    assert [cell for row in heads for cell in row[1:]] == header[1:]
+    assert [cell for row in bodies for cell in row[1:]] == table.rows[0][1:]
+    assert {row[0] for row in heads} == {"title"}
+    assert {row[0] for row in bodies} == {"a"}
+
+
+def test_a_spread_is_lighter_and_may_stand_on_a_line_of_its_own():
+    table = Table(["mean ± sd", "x"], [["a ± b", "−1.0 ± 0.2"]], "caption")
+    html = table._repr_html_()
+    assert cells_by_row(table) == [["mean ± sd", "x"], ["a ± b", "−1.0 ± 0.2"]]
+    (spread,) = [e for e in ElementTree.fromstring(html).iter("span") if e.get("class") == "sd"]
+    assert spread.text == "± 0.2"
+    assert "font-weight:300" in spread.get("style")
+
+
+def test_words_stand_at_the_left_and_quoted_numbers_in_italics():
+    table = Table(["", "paper", "yours", "where"], [["a", "1", "2", "here"]], "c", ["paper"])
+    (body,) = list(ElementTree.fromstring(table._repr_html_()).iter("tbody"))
+    _, paper, yours, where = (cell.get("style") for cell in body[0])
+    assert ("italic" in paper, "italic" in yours) == (True, False)
+    assert ("text-align:right" in yours, "text-align:left" in where) == (True, True)
+
+
+def test_a_caption_has_normal_weight_and_the_colour_of_the_text():
+    (caption,) = ElementTree.fromstring(TABLE._repr_html_()).iter("caption")
+    assert "font-weight:normal;color:inherit" in caption.get("style")

@@ -23,6 +23,10 @@ def table(head, rows):
     return nodes.table("", group, classes=["status-table"])
 
 
+def _written(versions):
+    return ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
+
+
 class StatusTable(Directive):
     """A table read from ``results/status.json``, and the hardware that the chapters ran on."""
 
@@ -30,15 +34,13 @@ class StatusTable(Directive):
         environment = self.state.document.settings.env
         environment.note_dependency(str(RECORD))
         chapters = json.loads(RECORD.read_text(encoding="utf-8"))["chapters"]
-        packages = sorted({name for run in chapters.values() for name in run["versions"]})
         rows = [
-            [name, run["date"], f"{run['seconds']:.0f} s"]
-            + [run["versions"].get(package, "") for package in packages]
+            [name, run["date"], f"{run['seconds']:.0f} s", _written(run["versions"])]
             for name, run in sorted(chapters.items())
         ]
         hardware = "; ".join(sorted({run["hardware"] for run in chapters.values()}))
         return [
-            table(["Chapter", "Ran on", "Took", *packages], rows),
+            table(["Chapter", "Ran on", "Took", "With"], rows),
             nodes.paragraph(text=f"Hardware: {hardware or 'no chapter has run yet'}."),
         ]
 

@@ -180,7 +180,7 @@ def watch(draw: Callable[..., None], *widgets: ipywidgets.Widget) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], said: dict) -> str:
     """Return a table: column titles, and a title and names of texts for each row."""
-    style = 'style="text-align:right;white-space:nowrap;padding-left:0.6em"'
+    style = 'style="text-align:right;padding:0.3em 0 0.3em 0.6em"'
     head = "".join(f'<th scope="col" {style}>{title}</th>' for title in columns)
     body = "".join(
         f'<tr><th scope="row" style="text-align:left">{title}</th>'
@@ -189,8 +189,8 @@ def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], sai
         for title, names in rows
     )
     return (
-        '<div style="overflow-x:auto"><table class="table" style="font-size:0.9em"><thead>'
-        f"<tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        '<table class="table" style="font-size:0.8em">'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 

@@ -39,7 +39,8 @@ with needs("plots"):
     from rollingq_core.plots.rotation import anchor_lengths, partial_products, turn_angles
     from rollingq_core.plots.run import run_curves
     from rollingq_core.plots.samples import sample_pairs
-    from rollingq_core.plots.style import COLOURS, METHODS, BookFigure, Table, figure
+    from rollingq_core.plots.style import COLOURS, METHODS, BookFigure, figure
+    from rollingq_core.plots.table import Table
     from rollingq_core.plots.training import (
         accuracy_table,
         difference_table,

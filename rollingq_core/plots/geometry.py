@@ -22,8 +22,8 @@ def alpha_curves(rhos: Sequence[float], title: str) -> Figure:
         axis.axhline(0.5, color=COLOURS["noise"], linewidth=0.8)
         axis.set(xlabel="AIR", ylabel="weight α of the audio key", title=title)
         axis.legend(loc="upper right")
-        axis.annotate("query leans on audio →", (1.98, 0.54), ha="right", color=COLOURS["audio"])
-        axis.annotate("← query leans on vision", (-1.98, 0.42), ha="left", color=COLOURS["visual"])
+        axis.annotate("query leans\non audio →", (1.98, 0.54), ha="right", color=COLOURS["audio"])
+        axis.annotate("query leans\n← on vision", (-1.98, 0.46), va="top", color=COLOURS["visual"])
     return made
 
 

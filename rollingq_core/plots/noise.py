@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rollingq_core.plots.style import COLOURS, INK, METHODS, Table, figure
+from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
+from rollingq_core.plots.table import Table
 from rollingq_core.plots.training import (
     Rows,
     mean_interval,
@@ -73,7 +74,7 @@ def noise_grid(record: Mapping[str, Any], methods: Sequence[str], title: str) ->
         The finding.
     """
     targets = ("audio", "visual", "both")
-    with figure(3, 3, 5.6, sharex=True, sharey=True) as (made, axes):
+    with figure(3, 3, 5.6, stacks=False, sharex=True, sharey=True) as (made, axes):
         for row, (mechanism, name) in zip(axes, MECHANISMS.items(), strict=True):
             for axis, target in zip(row, targets, strict=True):
                 for method in methods:
@@ -91,7 +92,9 @@ def noise_grid(record: Mapping[str, Any], methods: Sequence[str], title: str) ->
             )  # fmt: skip
         for axis in axes[-1]:
             axis.set_xlabel("noise level")
-            axis.set_xticks(record["levels"], [f"{level:g}" for level in record["levels"]])
+            # Each other level has its number, so that the numbers don't touch on a phone.
+            words = [f"{x:g}" if i % 2 == 0 else "" for i, x in enumerate(record["levels"])]
+            axis.set_xticks(record["levels"], words)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
         made.suptitle(title, fontsize=11)
@@ -127,7 +130,7 @@ def conflict_bars(
                 left = 0.0
                 for width, colour, hatch in (
                     (audio, COLOURS["audio"], ""),
-                    (neither, COLOURS["noise"], "...."),
+                    (neither, COLOURS["noise"], ".."),
                     (visual, COLOURS["visual"], "////"),
                 ):
                     axis.barh(

@@ -70,7 +70,10 @@ def regime_map(
     """
     stds, strengths = record["cls_std"], record["visual_strength"]
     sizes, budgets = record["train_samples"], record["budgets"]
-    with figure(len(strengths), len(stds), 4.9, sharex=True, sharey=True) as (made, axes):
+    with figure(len(strengths), len(stds), 4.9, stacks=False, sharex=True, sharey=True) as (
+        made,
+        axes,
+    ):
         for row, strength in enumerate(strengths):
             for column, std in enumerate(stds):
                 axis = axes[row, column]

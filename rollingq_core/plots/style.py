@@ -4,11 +4,13 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+
+from rollingq_core.plots.phone import for_phone
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart.
 COLOURS = {
@@ -40,6 +42,15 @@ METHODS = {
     "uniform": {"label": "uniform", "color": INK, "linestyle": ":", "marker": "D"},
 }
 WIDTH = 6.4
+# A figure has two faces; which of them is seen depends on the width of the column it stands in.
+FACES = (
+    "<style>.book-figure>div{container-type:inline-size}"
+    ".book-figure svg.wide,.book-figure svg.narrow{width:100%;height:auto;margin:auto}"
+    ".book-figure svg.wide{display:block;max-width:45rem}"
+    ".book-figure svg.narrow{display:none;max-width:26rem}"
+    "@container (max-width:32rem){"
+    ".book-figure svg.wide{display:none}.book-figure svg.narrow{display:block}}</style>"
+)
 
 _RC = {
     "figure.facecolor": "none",
@@ -65,10 +76,13 @@ _RC = {
     "svg.fonttype": "path",
     "figure.constrained_layout.use": True,
 }
+NUMBER = re.compile(r"-?\d+\.\d+")
 
 
 @contextmanager
-def figure(rows: int = 1, columns: int = 1, height: float = 3.0, **options) -> Iterator[tuple]:
+def figure(
+    rows: int = 1, columns: int = 1, height: float = 3.0, *, stacks: bool = True, **options
+) -> Iterator[tuple]:
     """Make a figure and its axes in the book's style, as wide as the text column.
 
     Parameters
@@ -77,6 +91,8 @@ def figure(rows: int = 1, columns: int = 1, height: float = 3.0, **options) -> I
         Number of panels.
     height
         Height of the figure in inches.
+    stacks
+        Whether a phone shows the panels one below another, or side by side as here.
     **options
         Passed to ``matplotlib.pyplot.subplots``.
     """
@@ -84,6 +100,7 @@ def figure(rows: int = 1, columns: int = 1, height: float = 3.0, **options) -> I
         made, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), **options)
         # A notebook would otherwise show the figure a second time, without its caption.
         plt.close(made)
+        made.stacks = stacks
         made.get_layout_engine().set(w_pad=0.06, h_pad=0.08)
         yield made, axes
         if made.get_suptitle():
@@ -94,7 +111,8 @@ class BookFigure:
     """A drawn figure with its caption and a text for those who can't see it.
 
     On a page it is an inline SVG whose text takes the page's colour, so that it reads on light and
-    dark grounds.
+    dark grounds. Where the column is narrow, as on a phone, a second drawing takes its place, with
+    the panels one below another.
 
     Parameters
     ----------
@@ -116,70 +134,43 @@ class BookFigure:
 
     def svg(self) -> str:
         """Return the figure as an SVG element; the same figure gives the same text."""
+        return self._written(self.drawn, "wide")
+
+    def _written(self, drawn: Figure, face: str) -> str:
         buffer = io.StringIO()
-        salt = hashlib.sha256(self.alt.encode()).hexdigest()[:10]
+        # Two figures on a page, and a figure's two faces, must not share an id.
+        salt = hashlib.sha256(f"{self.alt}{face}".encode()).hexdigest()[:8]
         with plt.rc_context({**_RC, "svg.hashsalt": salt}):
-            self.drawn.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+            drawn.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
         text = buffer.getvalue()
         text = text[text.index("<svg") :].replace(INK, "currentColor")
-        # Two figures on a page must not share an id.
-        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>f{salt}-", text)
-        text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>f{salt}-", _shortened(text))
         label = html.escape(self.alt, quote=True)
-        # On a phone the picture scrolls in its own box rather than shrink past reading.
-        style = "display:block;min-width:32rem;max-width:100%;height:auto;margin:auto"
-        return text.replace("<svg", f'<svg role="img" aria-label="{label}" style="{style}"', 1)
+        return text.replace("<svg", f'<svg role="img" aria-label="{label}" class="{face}"', 1)
 
     def _repr_html_(self) -> str:
+        with plt.rc_context(_RC):
+            narrow = for_phone(self.drawn)
+        faces = self.svg() + self._written(narrow, "narrow")
         return (
-            '<figure class="book-figure" style="margin:0 0 1em">'
-            f'<div style="overflow-x:auto">{self.svg()}</div>'
+            f'<figure class="book-figure" style="margin:0 0 1em">{FACES}<div>{faces}</div>'
             f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
         )
 
 
-class Table:
-    """A small table with a caption, numbers to the right.
+def _shortened(svg: str) -> str:
+    """Return the same picture in fewer letters: no remarks, a hundredth of a point at most."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r">\s+<", "><", svg)
+    names = dict.fromkeys(re.findall(r'\bid="([a-z][0-9a-f]{10})"', svg))
+    short = {name: f"{name[0]}{number}" for number, name in enumerate(names)}
+    svg = re.sub(r"\b[a-z][0-9a-f]{10}\b", lambda found: short.get(found[0], found[0]), svg)
+    return re.sub(
+        r'\b([dxy])="([^"]*)"',
+        lambda found: f'{found[1]}="{re.sub(NUMBER, _rounded, found[2])}"',
+        svg,
+    )
 
-    Parameters
-    ----------
-    header
-        Column titles; the first column holds row titles.
-    rows
-        Cells as text.
-    caption
-        What the table shows, and from which data.
-    """
 
-    def __init__(self, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> None:
-        wrong = [row for row in rows if len(row) != len(header)]
-        if wrong:
-            raise ValueError(f"rows: got a row of {len(wrong[0])} cells, expected {len(header)}")
-        self.header, self.rows, self.caption = header, rows, caption
-
-    def __repr__(self) -> str:
-        lines = [list(self.header), *map(list, self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
-
-    def _repr_html_(self) -> str:
-        def row(cells: Sequence[str], tag: str) -> str:
-            first, *others = map(html.escape, cells)
-            scope = ' scope="col"' if tag == "th" else ""
-            style = 'style="text-align:right;white-space:nowrap"'
-            tail = "".join(f"<{tag}{scope} {style}>{cell}</{tag}>" for cell in others)
-            head = "col" if scope else "row"
-            return f'<tr><th scope="{head}" style="text-align:left">{first}</th>{tail}</tr>'
-
-        body = "".join(row(cells, "td") for cells in self.rows)
-        return (
-            '<div class="book-table" style="overflow-x:auto"><table class="table">'
-            f'<caption style="caption-side:bottom">{html.escape(self.caption)}</caption>'
-            f"<thead>{row(self.header, 'th')}</thead><tbody>{body}</tbody></table></div>"
-        )
+def _rounded(found: re.Match) -> str:
+    return f"{float(found[0]):.2f}".rstrip("0").rstrip(".")

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from rollingq_core.plots.style import COLOURS, METHODS, Table, figure
+from rollingq_core.plots.style import COLOURS, METHODS, figure
+from rollingq_core.plots.table import Table
 
 Rows = Sequence[Mapping[str, Any]]
 
