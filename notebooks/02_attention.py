@@ -9,6 +9,10 @@
 # %% [markdown]
 # # 2. Attention, one query at a time
 #
+# **Recap.** {doc}`01_static_or_dynamic` trained a fusion by attention, which may weigh its senses
+# anew for each sample. It measured how much attention each sense gets, and left open how one query
+# comes to divide its attention so.
+#
 # **The question.** How does one query divide its attention among the tokens of two senses, and
 # what do angles have to do with it?
 #
@@ -18,7 +22,7 @@
 #
 # You will learn
 #
-# - to compute attention fusion by hand: logits, softmax, shares (Eq. 1 to 4),
+# - to compute attention fusion by hand: logits, softmax, shares (the paper's Eq. 1 and 2),
 # - why one row of the attention matrix is enough, and how much work that saves,
 # - why the *sum of logits* (Eq. 4) and the *share* are two different things,
 # - which four quantities decide a share, of which the angle is only one.
@@ -37,16 +41,10 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
 # %% [markdown]
 # ## Five tokens in the plane
 #
-# An encoder for each sense turns an input into tokens:
-#
-# $$
-# z^m = \phi^m(x^m), \qquad m \in \{a, v\}
-# \tag{1}
-# $$
-#
-# What an encoder does inside is no matter here. We write its tokens down: two of audio, three of
-# vision, each with $d = 2$ numbers. One more vector is learned with the model and belongs to no
-# input, the class token $z_{cls}$.
+# An encoder for each modality $m$, audio ($a$) or vision ($v$), turns an input into tokens,
+# $z^m = \phi^m(x^m)$. What it does inside is no matter here. We write its tokens down: two of audio,
+# three of vision, each with $d = 2$ numbers. One more vector is learned with the model and belongs
+# to no input, the class token $z_{cls}$.
 
 # %%
 import torch
@@ -58,13 +56,15 @@ cls = torch.tensor([1.0, 0.0])
 # %% [markdown]
 # The class token asks, and all tokens of both senses answer:
 #
+# (eq-2-1)=
 # $$
 # q = z_{cls} W_Q R, \qquad K = [z^a\,;\, z^v]\, W_K, \qquad V = [z^a\,;\, z^v]\, W_V
-# \tag{2}
+# \tag{2.1}
 # $$
 #
-# The rotation $R$ is RollingQ's. It is the identity until {doc}`05_rolling`. To keep the pencil
-# sharp, let the three weights be the identity too.
+# The paper introduces the rotation $R$ later, as a second step. We write it from the start, as the
+# package does; it is the identity until {doc}`05_rolling`. To keep the pencil sharp, let the three
+# weights be the identity too.
 
 # %%
 query = cls
@@ -73,12 +73,16 @@ keys = values = torch.cat([audio, visual])
 # %% [markdown]
 # ## Logits, softmax, shares
 #
+# (eq-paper-1)=
+# :::{admonition} In the paper, Eq. 1
+# :class: in-the-paper
 # $$
-# h = \operatorname{softmax}(A)\, V, \qquad A = \frac{q K^\top}{\sqrt d}
-# \tag{3}
+# A_i = \frac{q K_i^\top}{\sqrt d}
+# \tag{1}
 # $$
+# :::
 #
-# The *logit* of a token is the inner product of its key with the query, over $\sqrt d$. With
+# The index $i$ is the sample; here we have one. The *logit* of a token is the inner product of its key with the query, over $\sqrt d$. With
 # $q = (1, 0)$ it is the key's first number over $\sqrt 2$.
 
 # %% tags=["nbval-check-output"]
@@ -86,7 +90,18 @@ logits = query @ keys.T / 2**0.5
 print("logits", [f"{x:.6f}" for x in logits])
 
 # %% [markdown]
-# The softmax makes them positive and lets them sum to one. With the pencil:
+# The output is a mixture of the values, weighted by the softmax of the logits.
+#
+# (eq-paper-2)=
+# :::{admonition} In the paper, Eq. 2
+# :class: in-the-paper
+# $$
+# h_i = \operatorname{softmax}(A_i)\, V_i
+# \tag{2}
+# $$
+# :::
+#
+# The softmax makes the logits positive and lets them sum to one. With the pencil:
 # $e^{0.7071} = 2.0281$ and $e^{-0.7071} = 0.4931$, so the row is
 # $(2.0281,\ 1,\ 2.0281,\ 0.4931,\ 1)$ over its sum, $6.5493$.
 
@@ -97,6 +112,7 @@ print("attention", [f"{x:.6f}" for x in row])
 # %% [markdown]
 # The *share* of a modality is the mass that falls on its tokens. This is what the book means by
 # how much a model listens to a sense. The output $h$ is the mixture of values under that row.
+# The paper has no number for the share: its *attention score* is another quantity, to which we come.
 
 # %% tags=["nbval-check-output"]
 share_audio, share_visual = row[:2].sum(), row[2:].sum()
@@ -194,23 +210,34 @@ def textbook(layer, tokens):
 # $$
 #
 # On the left, $W_K$ and $W_V$ act on each token. On the right, $W_K$ acts once, on the query, and
-# $W_V$ once a sample, on the pooled tokens. In the package it reads
+# $W_V$ once a sample, on the pooled tokens. In code:
+
 
 # %%
-import inspect
+def one_row(layer, tokens):
+    """Return h from the class token's row alone; W_K and W_V are applied once."""
+    z = torch.cat(tokens, dim=1)
+    query = layer.q_proj(layer.cls[0])[0]
+    pushed = query @ layer.k_proj.weight  # q W_K^T: a Linear's weight is transposed
+    p = (z @ pushed / layer.dim**0.5).softmax(dim=-1)
+    return layer.out_proj(layer.v_proj((p.unsqueeze(1) @ z)[:, 0]))
 
-print(inspect.getsource(AttentionFusion._attention_row))
 
 # %% [markdown]
-# Both forms must agree, with random weights and biases, and with as many tokens as you like.
+# It leaves out the bias of the keys, for a reason that an exercise asks for. `AttentionFusion` does
+# the same where its maps are plain linear ones. All three must agree, with random weights and
+# biases, and with as many tokens as you like.
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
-layer = AttentionFusion(dim=64, num_classes=10, cls_std=1.0).double().eval()
+layer = AttentionFusion(dim=64, num_classes=10, cls_std=1.0).double()
+layer.eval().requires_grad_(False)
 tokens = [torch.randn(3, count, 64, dtype=torch.float64) for count in (20, 30)]
-difference = (layer(tokens).fused - textbook(layer, tokens)).abs().max()
-assert difference < 1e-12
-print("largest difference below 1e-12:", bool(difference < 1e-12))
+layer.k_proj.bias.data.normal_()
+for way in (textbook, one_row):
+    difference = float((layer(tokens).fused - way(layer, tokens)).abs().max())
+    assert difference < 1e-12
+    print(f"{way.__name__:8} differs from the layer by at most {difference:.12f}")
 
 # %% [markdown]
 # ### What it saves
@@ -243,28 +270,60 @@ Table(
 )
 
 # %% [markdown]
-# Operations are not seconds: memory traffic and small products take their share, so the gain in
-# time is smaller, and a whole model gains less again, for its encoders cost what they did. But the
-# fusion layer of this book costs next to nothing, and that is why its chapters run on a laptop.
+# Operations are not seconds: memory traffic and small products take their part too, and a model's
+# encoders cost what they did. What of it is left in seconds, `make bench` measures.
 #
 # ## A sum of logits is not a share
 #
-# For its theory the paper scores a modality by the sum of its logits:
+# For its theory the paper scores a modality by the sum of its logits, and writes that sum with the
+# *average key* of the modality in the sample.
 #
+# (eq-paper-3)=
+# :::{admonition} In the paper, Eq. 3
+# :class: in-the-paper
 # $$
-# \text{score}^m = \sum_{j \in m} A_j
+# \hat k_i^m = \frac{1}{L^m} \sum_{j=1}^{L^m} k_{i,j}^m
+# \tag{3}
+# $$
+# :::
+#
+# (eq-paper-4)=
+# :::{admonition} In the paper, Eq. 4
+# :class: in-the-paper
+# $$
+# \sum_{j=1}^{L^m} \frac{q\, (k_{i,j}^m)^\top}{\sqrt d}
+# = \frac{L^m}{\sqrt d}\, \lVert q \rVert\, \lVert \hat k_i^m \rVert \cos\theta_i^m
 # \tag{4}
 # $$
+# :::
 #
-# Our five tokens already disagree with it.
+# $\theta_i^m$ is the angle between the query and the average key. The step is exact: a sum of inner
+# products with $q$ is the inner product with the sum. Here are both sides on our five tokens.
+
+# %%
+from rollingq_core.air import modality_cosines
+
+left = torch.stack([logits[:2].sum(), logits[2:].sum()])
+counts = torch.tensor([2.0, 3.0])
+lengths = output.mean_keys[0].norm(dim=-1)
+cosines = modality_cosines(output.query, output.mean_keys)[0]
+right = counts / 2**0.5 * output.query[0].norm() * lengths * cosines
 
 # %% tags=["nbval-check-output"]
-scores = logits[:2].sum(), logits[2:].sum()
-print(f"score: audio {scores[0]:.4f}, visual {scores[1]:.4f}")
+assert torch.allclose(left, right, atol=1e-6)
+for name, *sides in zip(("audio", "visual"), left, right, strict=True):
+    print(f"{name:6} sum {sides[0]:.4f}, by norms and cosine {sides[1] + 0:.4f}")
+
+# %% [markdown]
+# So the score follows the cosine. The share need not: our five tokens already disagree.
+
+# %% tags=["nbval-check-output"]
+assert left[0] > left[1] and share_audio < share_visual
+print(f"score: audio {left[0]:.4f}, visual {left[1]:.4f}")
 print(f"share: audio {share_audio:.4f}, visual {share_visual:.4f}")
 
 # %% [markdown]
-# By Eq. 4 audio leads. By mass vision does. Four small cases show what lies between the two. The
+# By the score audio leads. By mass vision does. Four small cases show what lies between the two. The
 # query is $q = (2, 0)$ in all of them.
 
 
@@ -287,7 +346,7 @@ from rollingq_core import attention_imbalance_rate
 
 
 def describe(keys_a, keys_v):
-    """Return both scores of Eq. 4, AIR of Eq. 9, and the share of audio, with q = (2, 0)."""
+    """Return both scores, AIR (chapter 5), and the share of audio, with q = (2, 0)."""
     query = torch.tensor([2.0, 0.0])
     scores = [float((query @ keys.T).sum() / 2**0.5) for keys in (keys_a, keys_v)]
     air = attention_imbalance_rate(
@@ -305,10 +364,14 @@ def rounded(number):
 Table(
     ["case", "score a", "score v", "AIR", "share a"],
     [[name, *map(rounded, describe(*keys))] for name, keys in cases.items()],
-    "Eq. 4, Eq. 9 and the share of audio, in four toy cases with d = 2 and |q| = 2.",
+    "Scores of audio (a) and vision (v) by Eq. 4, the difference of the two cosines (AIR), and the "
+    "share of audio, in four toy cases with d = 2 and |q| = 2.",
 )
 
 # %% [markdown]
+# AIR is the first cosine minus the second. Chapter 5 builds on it; here it stands for "where the
+# query points".
+#
 # - *Equal otherwise*: same counts, same lengths, no spread. All three agree that audio leads.
 # - *More visual tokens*: all keys are the same, so AIR is 0. Each visual token adds a negative
 #   logit, so Eq. 4 favours audio; each also takes its part of the mass, so audio gets $2/8$.
@@ -316,43 +379,38 @@ Table(
 # - *One sharp audio token*: on average the audio keys lean less to the query than the visual ones,
 #   so Eq. 4 and AIR both favour vision. One token of the eight takes most of the mass all the same.
 #
-# Eq. 4 is convenient in a proof. Where this book measures, it reports shares.
+# The score is convenient in a proof. Where this book measures, it reports shares.
 #
 # ## Four things decide a share
 #
 # Exact algebra sorts this out. Write $\ell^m$ for the logarithm of the summed exponentials of a
 # modality's logits. A share is then a logistic function of a difference,
 #
+# (eq-2-2)=
 # $$
-# s^a = \operatorname{sigmoid}(\ell^a - \ell^v), \qquad
+# s^a = \operatorname{sigmoid}(\ell^a - \ell^v), \quad
 # \ell^m = \underbrace{\log L_m}_{\text{count}}
 # + \underbrace{\frac{\lvert q \rvert\, \lVert \hat k^m \rVert}{\sqrt d} \cos\theta^m}_{\text{mean logit}}
 # + \underbrace{J^m}_{\text{spread}} .
+# \tag{2.2}
 # $$
 #
-# The middle term is the mean of the modality's logits, because the mean of inner products with
-# $q$ is the inner product with the mean, and the mean key is $\hat k^m$. The rest, $J^m$, is never
+# The middle term is the mean of the modality's logits: Eq. 4 over $L_m$. The rest, $J^m$, is never
 # negative (Jensen's inequality), and 0 only when all logits of the modality are equal. On the five
 # tokens:
 
 # %%
-from rollingq_core.air import modality_cosines
-
-cosines = modality_cosines(output.query, output.mean_keys)[0]
-scale = output.query[0].norm() / 2**0.5
-mean_logits = scale * output.mean_keys[0].norm(dim=-1) * cosines
-counts = torch.tensor([2.0, 3.0]).log()
+mean_logits = right / counts
 sums = torch.stack([logits[:2].logsumexp(0), logits[2:].logsumexp(0)])
-spread = sums - counts - mean_logits
+spread = sums - counts.log() - mean_logits
 
 # %% tags=["nbval-check-output"]
-assert torch.allclose(
-    mean_logits, torch.stack([logits[:2].mean(), logits[2:].mean()])
-)
-gaps = {"count": counts, "mean logit": mean_logits, "spread": spread}
+assert (spread >= 0).all()
+gaps = {"count": counts.log(), "mean logit": mean_logits, "spread": spread}
 for name, (of_audio, of_visual) in gaps.items():
     print(f"{name:10s} audio {of_audio:.4f}  visual {of_visual:.4f}")
 total = sum(of_audio - of_visual for of_audio, of_visual in gaps.values())
+assert torch.isclose(total.sigmoid(), share_audio)
 print(f"share of audio = sigmoid({total:.4f}) = {total.sigmoid():.6f}")
 
 # %% [markdown]
@@ -442,66 +500,119 @@ print(f"left on the class token: {1 - masked.share.sum():.6f}")
 # %% [markdown]
 # ## What to conclude, and what not
 #
-# - A share is computed from logits by Eq. 3, and the logits' sum, Eq. 4, may rank the senses the
-#   other way round.
+# - A share is the softmax mass of a modality's logits. Their sum, the score of Eq. 4, may rank the
+#   senses the other way round.
 # - A cosine moves the mean logit in proportion to $\lvert q \rvert$ and to the norm of the average
 #   key. Token counts and spread act beside it.
 # - So AIR says where the query points. It does *not* say how much attention a modality gets.
-# - Nothing here says which case trained models are in. That is a measurement, not algebra.
+# - **Don't conclude** from these toys which case trained models are in. That is a measurement, not
+#   algebra, and {doc}`04_keys` makes it.
 #
 # ## Exercises
 #
-# ````{exercise}
+# ```{exercise} Another query
 # :label: ex-attention-1
 # With a pencil: the five tokens of the beginning, but $q = (0, 1)$. What is the share of audio?
-# ````
+# ```
 #
-# ````{solution} ex-attention-1
+# ```{solution-start} ex-attention-1
 # :class: dropdown
+# ```
+#
 # The logits are the second numbers over $\sqrt 2$: $(0,\ 0.7071 \mid 0.7071,\ 0,\ 0)$. The
 # exponentials are $(1,\ 2.0281 \mid 2.0281,\ 1,\ 1)$, and they sum to $7.0562$. The share of audio
-# is $3.0281 / 7.0562 = 0.4291$.
-# ````
+# is $3.0281 / 7.0562 = 0.4291$. The layer agrees:
+
+# %% tags=["nbval-check-output"]
+upward = identity_layer(torch.tensor([0.0, 1.0]))([audio[None], visual[None]])
+print(f"share of audio {upward.share[0, 0]:.4f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
-# ````{exercise}
+# ```{exercise} A coincidence
 # :label: ex-attention-2
 # In the first example the second number of $h$ equals the share of audio, to all digits. Why? Would
 # it for any query?
-# ````
+# ```
 #
-# ````{solution} ex-attention-2
+# ```{solution} ex-attention-2
 # :class: dropdown
 # Only the second audio token and the first visual one have a second number, 1 each, so
 # $h_2 = p_2 + p_3$. The share is $p_1 + p_2$. The first audio and the first visual token have
 # equal logits as long as $q$ has no second component, and then $p_1 = p_3$. With $q = (0, 1)$ they
 # have not: it is a coincidence of this query.
-# ````
+# ```
 #
-# ````{exercise}
+# ```{exercise} Code: a bias on the keys
 # :label: ex-attention-3
-# A bias $b_K$ is added to every key. Which outputs of the layer change: attention, share, AIR?
-# ````
+# Add the bias $b_K = (0, 3)$ to every key of the toy, with $q = (1, 1)$. Which outputs of the layer
+# change: attention, share, AIR? And what gradient does $b_K$ get?
+# ```
 #
-# ````{solution} ex-attention-3
+# ```{solution-start} ex-attention-3
 # :class: dropdown
+# ```
+#
+# Add it to the tokens as keys only, and let autograd answer the second question.
+
+# %%
+q = torch.tensor([1.0, 1.0])
+bias = torch.tensor([0.0, 3.0], requires_grad=True)
+
+
+def with_bias(b):
+    """Return audio's share and AIR of the toy, with b added to every key."""
+    a, v = audio + b, visual + b
+    row = (q @ torch.cat([a, v]).T / 2**0.5).softmax(dim=0)
+    air = attention_imbalance_rate(q, a.mean(0)[None], v.mean(0)[None])
+    return row[:2].sum(), air
+
+
+# %% tags=["nbval-check-output"]
+for b in (torch.zeros(2), bias):
+    share, air = with_bias(b)
+    print(f"share of audio {share:.4f}, AIR {air:.4f}")
+(gradient,) = torch.autograd.grad(share, bias)
+print(
+    f"largest gradient of the share with respect to the bias {gradient.abs().max():.6f}"
+)
+
+# %% [markdown]
 # Every logit grows by the same $q b_K^\top / \sqrt d$, which the softmax does not see: attention and
 # share stay. The average keys all move by $b_K$, their cosines with the query change, and so does
 # AIR. The same attention can have many AIRs. For the same reason nothing in the loss ever teaches
-# $b_K$: its gradient is zero. (It shrinks only by weight decay; it starts at zero here.)
-# ````
+# $b_K$: its gradient is zero.
 #
-# ````{exercise}
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Code: how long a query?
 # :label: ex-attention-4
 # In the model of the last figure, with 8 tokens on both sides, how long must the query be for a
-# share of 0.9 at $\mathrm{AIR} = 0.5$?
-# ````
+# share of 0.9 at $\mathrm{AIR} = 0.5$? Derive it, then check it with `modelled_keys`.
+# ```
 #
-# ````{solution} ex-attention-4
+# ```{solution-start} ex-attention-4
 # :class: dropdown
-# Counts cancel, there is no spread, and the norm $\sqrt d$ cancels the $\sqrt d$ of Eq. 3. So
+# ```
+#
+# Counts cancel, there is no spread, and the norm $\sqrt d$ cancels the $\sqrt d$ of Eq. 1. So
 # $s^a = \operatorname{sigmoid}(\lvert q \rvert \cdot \mathrm{AIR})$, and
-# $\lvert q \rvert = \ln 9 / 0.5 = 4.39$.
-# ````
+# $\lvert q \rvert = \ln 9 / 0.5$.
+
+# %% tags=["nbval-check-output"]
+import math
+
+length, half = math.log(9) / 0.5, torch.tensor([0.25])
+layer = identity_layer(length * torch.eye(32)[0])
+share = layer([modelled_keys(half, 8), modelled_keys(-half, 8)]).share[0, 0]
+print(f"|q| = {length:.2f} gives a share of {share:.3f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
 #
 # ## Summary
 #

@@ -9,8 +9,13 @@
 # %% [markdown]
 # # 6. What the equations leave open
 #
-# **The question.** Seven equations describe the rotation. Which choices do they leave to the
-# person who writes the code, and which of these choices matter?
+# **Recap.** {doc}`05_rolling` measured how far the query leans, built the anchor, and turned the query
+# to it. On the way it made choices that the equations do not make, and did not compare them with
+# others.
+#
+# **The question.** The paper describes the rotation with five equations,
+# {ref}`9 <eq-paper-9>` to {ref}`13 <eq-paper-13>`. Which choices do they leave to the person who
+# writes the code, and which of these choices matter?
 #
 # An equation can be right and still not be a program. Where it is silent, each implementation
 # answers in its own way, and two honest ones may train different models. This chapter looks for
@@ -24,7 +29,7 @@
 # - when $R$ can be folded into $W_Q$, and what an optimiser's momentum makes of a rotation,
 # - what several heads and more than two modalities change.
 #
-# **What it takes.** A CPU and about half a minute. Chapter 5 comes first.
+# **What it takes.** A CPU and about half a minute. {doc}`05_rolling` comes first.
 
 # %% tags=["hide-cell"]
 from importlib.util import find_spec
@@ -38,19 +43,16 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
 # %% [markdown]
 # ## How short is the anchor of Eq. 10?
 #
-# $$
-# q_b = \left(\alpha\, n(\mathbb E[\hat k^a]) + (1 - \alpha)\, n(\mathbb E[\hat k^v])\right)
-# \lVert \mathbb E[q] \rVert
-# \tag{10}
-# $$
+# By {ref}`Eq. 10 <eq-paper-10>` the anchor $q_b$ is a mixture of two unit vectors, with weights
+# $\alpha$ and $1 - \alpha$, times the query's length. A rotation keeps lengths, so $q_b$ must be as
+# long as the query. Write $\psi$ for the angle between the two expected keys. The square of the
+# mixture's length is $\alpha^2 + (1 - \alpha)^2 + 2 \alpha (1 - \alpha) \cos\psi$, hence
 #
-# A rotation keeps lengths, so $q_b$ must be as long as the query. Write $\psi$ for the angle
-# between the two expected keys. The square of the mixture's length is
-# $\alpha^2 + (1 - \alpha)^2 + 2 \alpha (1 - \alpha) \cos\psi$, hence
-#
+# (eq-6-1)=
 # $$
 # \frac{\lVert q_b \rVert}{\lVert \mathbb E[q] \rVert}
 # = \sqrt{1 - 2 \alpha (1 - \alpha)(1 - \cos\psi)} .
+# \tag{6.1}
 # $$
 #
 # With the pencil: at a right angle and $\alpha = \tfrac12$ this is $\sqrt{1/2}$. For opposite keys
@@ -97,8 +99,8 @@ for alpha in (0.05, 0.25, 0.5):
 
 # %% [markdown]
 # So the shortfall is largest just where one might call the anchor balanced, and small where $\rho$
-# is strict. The direction is not in doubt, and only the direction decides the rotation: the
-# normalisation makes Eq. 10 agree with Eq. 12. Without it there would be no such rotation. A
+# is strict. The direction is not in doubt, and only the direction decides the rotation: rescaling
+# makes Eq. 10 agree with {ref}`Eq. 12 <eq-paper-12>`. Without it there would be no such rotation. A
 # program that *set* the query to the printed $q_b$ would soften attention besides turning it.
 
 # %%
@@ -110,13 +112,15 @@ drawn = torch.randn(3, 64, generator=generator, dtype=torch.float64)
 # %% tags=["nbval-check-output"]
 for alpha in (0.0, 0.25, 0.5):
     ratio = rebalance_anchor(*drawn, alpha).norm() / drawn[0].norm()
+    assert abs(ratio - 1) < 1e-10
     print(f"alpha {alpha:.2f}: rescaled anchor / query = {ratio:.4f}")
 
 # %% [markdown]
 # ## What does Eq. 12 say about all other directions?
 #
-# Nothing. $\mathbb E[q] R_b = q_b$ fixes what happens to one direction of $d$. The published code
-# takes the singular value decomposition $U \Sigma V^\top$ of the outer product of the two unit
+# The paper writes "SVD" of the query and its anchor, without saying which product of its factors is
+# meant. Whatever it is, $\mathbb E[q] R_b = q_b$ fixes what happens to one direction of $d$ only. The
+# published code takes the singular value decomposition $U \Sigma V^\top$ of the outer product of the two unit
 # vectors, and multiplies the outer factors. That product has rank 1. All singular values but one
 # are 0, and the singular vectors that belong to the zeros may be *any* orthonormal basis of what
 # is left. The package offers this route as `svd_rotation`. Chapter 5's choice,
@@ -134,9 +138,12 @@ rotations = {
 # %% tags=["nbval-check-output"]
 aim = normalize(anchor, dim=0)
 for name, rotation in rotations.items():
-    hits = torch.allclose(normalize(query, dim=0) @ rotation, aim)
-    turns = torch.linalg.slogdet(rotation).sign == 1
-    print(f"{name}: hits the anchor {hits}, is a rotation {bool(turns)}")
+    missed = float((normalize(query, dim=0) @ rotation - aim).norm())
+    determinant = float(torch.linalg.det(rotation))
+    assert missed < 1e-10
+    print(
+        f"{name:7} misses the anchor by {missed:.10f}, determinant {determinant:.4f}"
+    )
 
 # %% [markdown]
 # Both do what Eq. 12 asks. How much do they turn? Each pair of complex eigenvalues
@@ -172,7 +179,10 @@ print(
     "planes that the minimal rotation turns:",
     int((turns["minimal"] > 1).sum()) // 2,
 )
-print("the SVD's is as far from I as a random rotation:", True)
+print(
+    f"distance from I: minimal {distance['minimal']:.0f}, SVD {distance['SVD']:.0f},"
+)
+print(f"a rotation drawn at random about {chance:.0f}")
 
 # %% [markdown]
 # How far from $I$ is that? For the minimal rotation by $\phi$ the Frobenius norm of $R_b - I$ is
@@ -189,7 +199,7 @@ large_turn = (svd_rotation(*wide) - large).norm()
 phi = torch.nn.functional.cosine_similarity(*wide, dim=0).arccos()
 assert torch.isclose(small_turn, 2 * 2**0.5 * (phi / 2).sin())
 assert abs(large_turn / (2 * 768) ** 0.5 - 1) < 0.05
-print(f"minimal: {small_turn:.2f}, SVD: above 37: {bool(large_turn > 37)}")
+print(f"distance from I: minimal {small_turn:.2f}, SVD {large_turn:.0f}")
 
 # %% [markdown]
 # ### The complement depends on who computes it
@@ -227,7 +237,7 @@ Table(
     [
         [
             name,
-            "below 1e-10" if (start @ way - aim).abs().max() < 1e-10 else "above",
+            f"{(start @ way - aim).abs().max():.10f}",
             f"{(way - rotations['minimal' if 'minimal' in name else 'SVD']).norm():.1f}",
         ]
         for name, way in ways.items()
@@ -243,7 +253,8 @@ steady = (ways["minimal, jittered"] - rotations["minimal"]).norm()
 assert changed > 1
 assert steady < 1e-10
 assert (ways["transposed problem"] - rotations["SVD"]).norm() > 1
-print("the jittered query gives another SVD rotation, and the same minimal one")
+print(f"the jitter moves the minimal rotation by {steady:.10f},")
+print(f"and the SVD's by about {round(float(changed), -1):.0f}")
 
 # %% [markdown]
 # Does it matter? With one query for all samples, the forward pass sees only $qR$, so not at once.
@@ -259,8 +270,8 @@ kept = {
 }
 assert kept["minimal"] > 0.95
 assert abs(kept["SVD"]) < 0.25
-print(f"mean cosine of a vector with its image, minimal: {kept['minimal']:.2f}")
-print("SVD: close to 0:", bool(abs(kept["SVD"]) < 0.25))
+print(f"mean cosine of a vector with its image, minimal: {kept['minimal']:.2f},")
+print(f"SVD: {abs(float(kept['SVD'])):.1f}")
 
 # %% [markdown]
 # ## A determinant that is 0
@@ -288,6 +299,7 @@ matrices = bases + [mirrored(basis) for basis in bases]
 plain = [float(torch.det(matrix)) for matrix in matrices]
 signs = [int(torch.linalg.slogdet(matrix).sign) for matrix in matrices]
 assert not any(value < 0 for value in plain)
+assert signs.count(-1) == 3
 print("determinants that are 0:", sum(value == 0 for value in plain), "of 6")
 print("reflections found by det:", sum(value < 0 for value in plain))
 print("reflections found by slogdet:", signs.count(-1))
@@ -323,7 +335,8 @@ BookFigure(
 lowest = max(float(line.min()) for line in products)
 assert lowest < -80
 assert all(abs(line[-1]) < 1e-2 for line in products)
-print("all three products pass below 1e-80, and all end at 1:", True)
+print(f"lowest point of each product, as a power of 10: {lowest:.0f} or below")
+print("their ends:", [f"{float(10 ** line[-1]):.2f}" for line in products])
 
 # %% [markdown]
 # `torch.linalg.slogdet` adds logarithms and keeps the sign apart, and cannot underflow.
@@ -399,17 +412,22 @@ import copy
 turned, folded = copy.deepcopy(layer), copy.deepcopy(layer)
 for each in (turned, folded):
     event = turn(each, each(tokens))
-folded.rotation.fold_into(folded.q_proj)
+_ = folded.rotation.fold_into(folded.q_proj)
 
 # %% tags=["nbval-check-output"]
 assert event.air > 0
-assert torch.allclose(folded(tokens).logits, turned(tokens).logits, atol=1e-10)
-print("same outputs, with R and with R folded away:", True)
+with_r, without = turned(tokens).logits, folded(tokens).logits
+assert torch.allclose(without, with_r, atol=1e-10)
+assert (with_r - layer(tokens).logits).abs().max() > 0.1
+print(f"folding changes no logit by more than {(without - with_r).abs().max():.8f}")
 # %% tags=["nbval-check-output"]
 unturned = torch.eye(32).to(folded.rotation.matrix)
 assert torch.equal(folded.rotation.matrix, unturned)
 extra = [sum(p.numel() for p in m.parameters()) for m in (folded, layer)]
-print("R is the identity again; parameters added:", extra[0] - extra[1])
+print(
+    f"R differs from the identity by {(folded.rotation.matrix - unturned).norm():.1f};"
+)
+print("parameters added:", extra[0] - extra[1])
 
 # %% [markdown]
 # ### May one fold in the middle of training?
@@ -488,11 +506,16 @@ Table(
 for name in ("SGD", "SGD, weight decay"):
     assert gaps[name, "weights"] < 1e-8
 for name in ("SGD, momentum", "both"):
-    assert gaps[name, "weights"] > 1e-4
+    assert gaps[name, "weights"] > 1e-2
     assert gaps[name, "weights and buffers"] < 1e-8
-assert gaps["Adam", "weights and buffers"] > 1e-4
-print("plain SGD may fold at any time, with weight decay or without: True")
-print("with momentum, fold the buffers too: True; with Adam, fold at the end: True")
+assert gaps["Adam", "weights and buffers"] > 1e-2
+for name in OPTIMISERS:
+    both = [gaps[name, way] for way in ("weights", "weights and buffers")]
+    print(f"{name:18} {both[0]:.1f}, with its buffers {both[1]:.1f}")
+
+# %% [markdown]
+# So plain SGD may fold at any time, with weight decay or without. With momentum the buffers have to be
+# folded too, and Adam should wait for the end.
 
 # %% [markdown]
 # ## What does momentum make of a rotation?
@@ -588,18 +611,21 @@ leaning, untrained = pushes["leaning layer"], pushes["untrained layer"]
 assert min(leaning[0].min(), untrained[0].min()) > 0.99
 assert leaning[1].mean() > leaning[2].mean() + 0.4
 assert leaning[4].max() < 1 < untrained[4].min()
-print("the old push turns with the query, for all seeds and both layers:", True)
-print("in the leaning layer it is shorter than the gradient step:", True)
-print("in the untrained layer it is longer:", True)
+for name, columns in pushes.items():
+    print(
+        f"{name}: smallest cosine with the old push, turned: {columns[0].min():.2f}"
+    )
+print(f"longest push in the leaning layer {leaning[4].max():.1f} gradient steps,")
+print(f"shortest in the untrained layer {untrained[4].min():.0f}")
 
 # %% [markdown]
-# So the push does turn with the query, always. All else depends on the layer. In the leaning one, most
+# So the push does turn with the query, in all twelve cases. All else depends on the layer. In the leaning one, most
 # of the push lies off the plane of the smallest turn, and keeps its direction; the SVD's turn would
 # have sent it somewhere else. In the untrained one, most of the push lies in the plane, and neither
-# turn keeps much of it. There it is also several times as long as the fresh gradient step, so that
-# for a while the query goes mostly where a stale push, turned, sends it.
+# turn keeps much of it. There it is also longer than the fresh gradient step, so that the query's next
+# step goes mostly where a stale push, turned, sends it.
 #
-# With the fresh gradient or against it? The fourth row spreads over both signs in both columns, so
+# With the fresh gradient or against it? The fourth row takes both signs in both columns, so
 # six seeds do not tell. A momentum of 0.9 forgets the push in some tens of steps. This book keeps the
 # buffers, as the published code does. A reader who rotates early or often, or with a momentum near 1,
 # should measure this first.
@@ -624,7 +650,7 @@ from rollingq_core import attention_imbalance_rate
 
 
 def by_head(layer):
-    """Each head's share of the query's squared length, and its AIR."""
+    """Each head's part of the query's squared length, and its AIR."""
     out = layer(tokens)
     pieces = out.query[0].view(heads, -1)
     keys = out.mean_keys.unflatten(-1, (heads, -1))
@@ -636,33 +662,35 @@ def by_head(layer):
 
 
 # %%
-energy, airs = by_head(several)
+squares, airs = by_head(several)
 pieces = query_of(several).view(heads, -1)
 event = turn(several, several(tokens))
-energy_after, airs_after = by_head(several)
+squares_after, airs_after = by_head(several)
 
 # %% tags=["hide-input"]
 Table(
-    ["head", "energy before", "energy after", "AIR before", "AIR after"],
+    ["head", "length² before", "length² after", "AIR before", "AIR after"],
     [
-        [f"{h + 1}", f"{energy[h]:.2f}", f"{energy_after[h]:.2f}"]
+        [f"{h + 1}", f"{squares[h]:.2f}", f"{squares_after[h]:.2f}"]
         + [signed(airs[h], 2), signed(airs_after[h], 2)]
         for h in range(heads)
     ],
-    "A layer with four heads before and after one rotation of the whole query. Energy: the head's "
-    f"share of the query's squared length. AIR of the whole query before: {event.air:+.2f}. "
+    "A layer with four heads before and after one rotation of the whole query. Length²: the head's "
+    f"part of the query's squared length. AIR of the whole query before: {event.air:+.2f}. "
     "2000 samples, synthetic tokens, seed 0.",
 )
 
 # %% tags=["nbval-check-output"]
-moved = (energy_after - energy).abs().max()
+moved = (squares_after - squares).abs().max()
 assert 0.01 < moved < 0.2
 assert min(airs) > 0 > max(airs_after)
-print("a turn of the whole query moves energy between heads:", True)
-print("each head leaned on audio before, none after:", True)
+print(f"largest change of a head's part of the squared length: {moved:.2f}")
+for name, values in (("before", airs), ("after", airs_after)):
+    above = sum(value > 0 for value in values)
+    print(f"{name}: {above} of {heads} heads lean to audio")
 
 # %% [markdown]
-# Here the heads agreed with each other, one turn served all four, and little energy moved. It need
+# Here the heads agreed with each other, one turn served all four, and little length moved. It need
 # not be so. Two heads that lean in opposite ways can hide from the whole query's AIR:
 
 # %% tags=["nbval-check-output"]
@@ -683,19 +711,24 @@ for h, part in enumerate((slice(0, 2), slice(2, 4))):
 aims = torch.randn(pieces.shape, generator=generator, dtype=torch.float64)
 blocks = torch.block_diag(*map(minimal_rotation, pieces, aims))
 after = (pieces.flatten() @ blocks).view(heads, -1)
+change = (after.norm(dim=1) - pieces.norm(dim=1)).abs()
 assert torch.allclose(after.norm(dim=1), pieces.norm(dim=1))
-print("turned head by head, each head keeps its length:", True)
+print(
+    f"turned head by head, a head's length changes by at most {change.max():.10f}"
+)
 
 # %% [markdown]
 # Whether that trains better models is not measured here.
 #
 # ## More than two modalities
 #
-# Eq. 9 and 11 compare two. For $M$ modalities with expected cosines $c^1, \dots, c^M$ the package
-# weighs the anchor by
+# {ref}`Eq. 9 <eq-paper-9>` and {ref}`11 <eq-paper-11>` compare two. For $M$ modalities with expected
+# cosines $c^1, \dots, c^M$ the package weighs the anchor by
 #
+# (eq-6-2)=
 # $$
 # \alpha^m = \frac{e^{-2\rho\, c^m}}{\sum_n e^{-2\rho\, c^n}} ,
+# \tag{6.2}
 # $$
 #
 # and compares the threshold $\beta$ with the largest minus the smallest cosine. For two
@@ -709,10 +742,15 @@ from rollingq_core.rotation import anchor_weights
 cosines = torch.empty(1000, 2, dtype=torch.float64).uniform_(
     -1, 1, generator=generator
 )
-for pair in cosines:
-    expected = anchor_weight(pair[0] - pair[1], rho=3)
-    assert torch.isclose(anchor_weights(pair, rho=3)[0], expected)
-print("for two modalities the softmax is Eq. 11: True for", len(cosines), "pairs")
+by_tanh = (1 + (-3 * (cosines[:, 0] - cosines[:, 1])).tanh()) / 2  # Eq. 11, rho = 3
+by_air = anchor_weight(cosines[:, 0] - cosines[:, 1], rho=3)
+by_softmax = torch.stack([anchor_weights(pair, rho=3)[0] for pair in cosines])
+assert torch.allclose(by_softmax, by_tanh) and torch.allclose(by_air, by_tanh)
+print(
+    f"{len(cosines)} pairs of cosines: softmax and Eq. 11 differ by at most ",
+    end="",
+)
+print(f"{(by_softmax - by_tanh).abs().max():.10f}")
 
 # %% [markdown]
 # Three keys at right angles, and a query along the first. With $\rho = \tfrac12$ the weights are in
@@ -740,36 +778,71 @@ print("cosines after: ", [f"{c:.4f}" for c in (three(q)[:3] / 2).tolist()])
 #
 # The second column is what the equations and the text of the paper say {cite}`ni2025rollingq`, the
 # third what the authors' published code does, and the fourth what the package of this book does.
-# The last names the tests that hold it to that; the part before the colons is the file.
+# Below the table stand the tests that hold the package to each row.
 #
-# | topic | paper | published code | this book | tests |
-# |:--|:--|:--|:--|:--|
-# | keys that the class token sees | audio and visual tokens | its own key too | as the equations; `cls_self_key=True` for the other | `tests/test_attention.py::test_toy_without_a_class_token_key`, `tests/test_attention.py::test_toy_with_a_class_token_key` |
-# | rows of attention | the class token's | all rows, of which one is read | that row alone; outputs and gradients equal | `tests/test_attention.py::test_outputs_and_gradients_are_the_textbooks` |
-# | biases, output map | none | both | options, on by default | `tests/test_attention.py::test_outputs_and_gradients_are_the_textbooks` |
-# | dropout | none | 0.2 on attention and on the output | options, off by default | `tests/test_attention.py::test_dropout_acts_only_while_training`, `tests/test_attention.py::test_attention_dropout_is_the_textbooks_with_the_same_mask` |
-# | attention of a modality | sum of logits (Eq. 4) | softmax mass, in the analysis | softmax mass | `tests/test_attention.py::test_toy_without_a_class_token_key` |
-# | length of $q_b$ (Eq. 10) | said to be the query's, and is not | rescaled | rescaled | `tests/test_rotation.py::test_the_anchor_is_as_long_as_the_query` |
-# | off the plane of the turn (Eq. 12) | open | what the SVD of a rank-1 matrix returns | nothing moves; `rotation="svd"` for the other | `tests/test_rotation.py::test_the_smallest_turn_is_the_identity_off_its_plane`, `tests/test_rolling.py::test_the_next_query_points_to_the_anchor` |
-# | reflections | not mentioned | looked for by a float32 determinant | none; the SVD route asks `slogdet` | `tests/test_rotation.py::test_float32_at_full_size`, `tests/test_paper_versus_code.py::test_a_float32_determinant_sees_no_reflection` |
-# | $\rho$ and $\beta$ | no numbers | both 0 by default: once, to the middle | no defaults, and $\rho > 0$ | `tests/test_rolling.py::test_an_option_out_of_range_is_named` |
-# | threshold | at least $\beta$ | above $\beta$ | at least $\beta$ | `tests/test_rolling.py::test_an_imbalance_of_exactly_beta_rotates` |
-# | samples behind $\mathbb E$ | the last batch | AIR: the last batch; keys: mean of batch means over one more pass | all samples of the epoch, each once; `estimate="last_batch"` for the paper's | `tests/test_rolling.py::test_the_estimates_scope`, `tests/test_air.py::test_streaming_uneven_batches_is_the_mean_over_all_samples` |
-# | equal key norms | assumed | not looked at | in each event, with the query's | `tests/test_rolling.py::test_the_toy_event` |
-# | saved model | not mentioned | $R$ is saved; the count is not, so a loaded model goes without $R$ | $R$ and the count are buffers | `tests/test_attention.py::test_saving_and_loading_keeps_outputs_and_count` |
-# | momentum at a rotation | not mentioned | kept | kept | `tests/test_paper_versus_code.py::test_a_rotation_leaves_the_optimisers_buffers_alone` |
-# | folding $R$ into $W_Q$ | not mentioned | not done | `fold_into` | `tests/test_attention.py::test_folding_the_rotation_away_keeps_the_outputs` |
-# | probes | none | a linear head on each encoder's detached output | the same | `tests/test_model.py::test_probes_do_not_teach_the_encoders_in_fusion` |
-# | learning rate | cosine | stepped once a batch, and once more an epoch | once a batch | `tests/test_training.py::test_warmup_and_one_cosine_over_both_stages` |
-# | epoch that is reported | not mentioned | best accuracy on the test split | best on a validation split | `tests/test_training.py::test_selection_restores_the_weights_of_its_epoch` |
-# | heads | one | one | any number; one turn of the whole query | `tests/test_attention.py::test_outputs_and_gradients_are_the_textbooks` |
-# | modalities | two | two | any number | `tests/test_rotation.py::test_anchor_weights_are_those_of_two`, `tests/test_rolling.py::test_three_modalities_are_imbalanced_by_their_extremes` |
+# | topic | paper | published code | this book |
+# |:--|:--|:--|:--|
+# | keys that the class token sees | audio and visual tokens | its own key too | as the equations; `cls_self_key=True` for the other |
+# | rows of attention | the class token's | all rows, of which one is read; Table 4 counts them all | that row alone; outputs and gradients equal, fewer operations |
+# | biases, output map | none | biases, and a linear map after attention; no residual, a layer norm that is not used | biases and output map are options, on by default |
+# | dropout | none | 0.2 on attention and on the output | options, off by default |
+# | standard deviation of the class token at the start | no number | 0.02 | `cls_std`, 0.02 by default |
+# | attention of a modality | sum of logits (Eq. 4) | softmax mass, in the analysis | softmax mass |
+# | token counts and key norms | assumed about equal | not looked at, though 177 audio tokens meet 197 visual ones | both norms are in each event; counts may differ |
+# | direction of $\alpha$ (Eq. 11) | away from the favoured modality | the same | the same |
+# | length of $q_b$ (Eq. 10) | said to be the query's, and is not | rescaled | rescaled |
+# | off the plane of the turn (Eq. 12) | open | what the SVD of a rank-1 matrix returns | nothing moves; `rotation="svd"` for the other |
+# | reflections | not mentioned | looked for by a float32 determinant | none; the SVD route asks `slogdet` |
+# | $\rho$ and $\beta$ | no numbers | both 0 by default: once, to the middle | no defaults, and $\rho > 0$ |
+# | threshold | at least $\beta$ | above $\beta$ | at least $\beta$ |
+# | number of rotations | 1 on CREMA-D and MOSEI, 3 on Kinetics-Sounds | 1 by default | `max_rotations`, no default |
+# | samples behind $\mathbb E$ | the last batch | AIR: the last batch; keys and query: mean of batch means over one more pass, so a short batch weighs more | all samples of the epoch, each once; `estimate="last_batch"` for the paper's |
+# | mean of what | keys as they are, the mean then normalised; AIR normalises in each sample | the same | the same |
+# | parameters during a rotation | frozen, then unfrozen | computed without gradient | computed without gradient |
+# | saved model | not mentioned | $R$ is saved; the count is not, so a loaded model goes without $R$ | $R$ and the count are buffers |
+# | momentum at a rotation | not mentioned | kept | kept |
+# | folding $R$ into $W_Q$ | not mentioned | not done | `fold_into` |
+# | probes | none | a linear classifier on each encoder's detached output, three backward passes | the same, one summed loss |
+# | learning rate | cosine | stepped once a batch, and once more an epoch | once a batch |
+# | epoch that is reported | not mentioned | best accuracy on the test split | settings T, P and S: the last; the paper's recipe: the best on a validation split |
+# | frames of a CREMA-D clip | 1 | 3 by default | 1, the middle one |
+# | heads | one | one | any number; one turn of the whole query |
+# | modalities | two | two | any number |
+#
+# ```{dropdown} The tests of each row
+# - keys that the class token sees: `tests/test_attention.py::test_toy_without_a_class_token_key`, `tests/test_attention.py::test_toy_with_a_class_token_key`
+# - rows of attention: `tests/test_attention.py::test_outputs_and_gradients_are_the_textbooks`
+# - biases, output map: `tests/test_attention.py::test_outputs_and_gradients_are_the_textbooks`
+# - dropout: `tests/test_attention.py::test_dropout_acts_only_while_training`, `tests/test_attention.py::test_attention_dropout_is_the_textbooks_with_the_same_mask`
+# - standard deviation of the class token at the start: `tests/test_attention.py::test_cls_std_sets_the_class_tokens_spread`
+# - attention of a modality: `tests/test_attention.py::test_toy_without_a_class_token_key`
+# - token counts and key norms: `tests/test_rolling.py::test_the_toy_event`
+# - direction of $\alpha$ (Eq. 11): `tests/test_rotation.py::test_anchor_weight_is_symmetric_and_falls_with_the_imbalance`
+# - length of $q_b$ (Eq. 10): `tests/test_rotation.py::test_the_anchor_is_as_long_as_the_query`
+# - off the plane of the turn (Eq. 12): `tests/test_rotation.py::test_the_smallest_turn_is_the_identity_off_its_plane`, `tests/test_rolling.py::test_the_next_query_points_to_the_anchor`
+# - reflections: `tests/test_rotation.py::test_float32_at_full_size`, `tests/test_paper_versus_code.py::test_a_float32_determinant_sees_no_reflection`
+# - $\rho$ and $\beta$: `tests/test_rolling.py::test_an_option_out_of_range_is_named`
+# - threshold: `tests/test_rolling.py::test_an_imbalance_of_exactly_beta_rotates`
+# - number of rotations: `tests/test_rolling.py::test_when_it_rotates`
+# - samples behind $\mathbb E$: `tests/test_rolling.py::test_the_estimates_scope`, `tests/test_air.py::test_streaming_uneven_batches_is_the_mean_over_all_samples`
+# - mean of what: `tests/test_rolling.py::test_the_toy_event`, `tests/test_air.py::test_each_sample_is_compared_with_its_own_query`
+# - parameters during a rotation: `tests/test_attention.py::test_query_and_keys_are_outside_the_graph`
+# - saved model: `tests/test_attention.py::test_saving_and_loading_keeps_outputs_and_count`
+# - momentum at a rotation: `tests/test_paper_versus_code.py::test_a_rotation_leaves_the_optimisers_buffers_alone`
+# - folding $R$ into $W_Q$: `tests/test_attention.py::test_folding_the_rotation_away_keeps_the_outputs`
+# - probes: `tests/test_model.py::test_probes_do_not_teach_the_encoders_in_fusion`
+# - learning rate: `tests/test_training.py::test_warmup_and_one_cosine_over_both_stages`
+# - epoch that is reported: `tests/test_training.py::test_selection_restores_the_weights_of_its_epoch`, `tests/test_paper_versus_code.py::test_the_epochs_that_settings_and_recipe_report`
+# - frames of a CREMA-D clip: `tests/test_data_cremad.py::test_stored_is_the_released_codes_spectrogram_and_the_middle_picture`
+# - heads: `tests/test_attention.py::test_outputs_and_gradients_are_the_textbooks`
+# - modalities: `tests/test_rotation.py::test_anchor_weights_are_those_of_two`, `tests/test_rolling.py::test_three_modalities_are_imbalanced_by_their_extremes`
+# ```
 #
 # ## What to conclude, and what not
 #
 # - **Conclude**: of the choices that the equations leave open, the rescaling of Eq. 10 is forced,
-#   and the complement of Eq. 12 is free. The smallest turn is the one answer that is the same on
-#   every machine and leaves other directions alone.
+#   and the complement of Eq. 12 is free. The smallest turn does not depend on who computes it, and
+#   leaves other directions alone.
 # - **Conclude**: the sign of a float32 determinant cannot tell a reflection at the paper's size.
 # - **Conclude**: $R$ costs nothing after training. While training, plain SGD may fold it at any time,
 #   SGD with momentum if its buffers are folded too, and Adam should wait for the end.
@@ -779,6 +852,8 @@ print("cosines after: ", [f"{c:.4f}" for c in (three(q)[:3] / 2).tolist()])
 #   are possible, and untried.
 # - **Don't conclude** that the published code is wrong where it differs. Where the paper is silent,
 #   it is the only statement of what was run.
+#
+# ## Exercises
 #
 # ```{exercise} How short?
 # :label: ex-open-1
@@ -793,57 +868,102 @@ print("cosines after: ", [f"{c:.4f}" for c in (three(q)[:3] / 2).tolist()])
 # angle: $\cos 30° \approx 0.866$ here.
 # ```
 #
-# ```{exercise} A reflection that hits the target
+# ```{exercise} Code: a reflection that hits the target
 # :label: ex-open-2
 # Find a symmetric orthogonal matrix that takes the unit row $u$ to the unit row $w \ne u$. What is
-# its determinant, and what does it do off the plane of the two?
+# its determinant, and what does it do off the plane of the two? Try it on `start` and `aim`.
 # ```
 #
-# ```{solution} ex-open-2
+# ```{solution-start} ex-open-2
 # :class: dropdown
-# The Householder reflection $I - 2\, x^\top x$ with $x = n(u - w)$. Its determinant is −1, and it is
-# the identity off the plane, even off the line of $x$. So hitting the target while
-# disturbing little does not yet make a rotation: the sign has to be asked for.
 # ```
 #
-# ```{exercise} Adam
+# The Householder reflection $I - 2\, x^\top x$ with $x = n(u - w)$.
+
+# %% tags=["nbval-check-output"]
+x = normalize(start - aim, dim=0)
+mirror = identity - 2 * torch.outer(x, x)
+print(f"misses the anchor by {(start @ mirror - aim).norm():.10f}")
+print(f"determinant {torch.linalg.det(mirror):.4f}")
+print(f"eigenvalues that are not 1: {(torch.linalg.eigvalsh(mirror) < 0.5).sum()}")
+
+# %% [markdown]
+# Its determinant is −1, and it is the identity off the plane, even off the line of $x$. So hitting
+# the target while disturbing little does not yet make a rotation: the sign has to be asked for.
+#
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Code: Adam
 # :label: ex-open-3
 # Show that a step of Adam on $W_Q$ followed by $R$ is in general not the step on $W_Q R$, even at
-# the very first step, when all of its buffers are 0.
+# the very first step, when all of its buffers are 0. Check it on a row of two numbers.
 # ```
 #
-# ```{solution} ex-open-3
+# ```{solution-start} ex-open-3
 # :class: dropdown
+# ```
+#
 # After bias correction, Adam's first step is $-\eta \operatorname{sign}(G)$, entry by entry (up to
 # its $\epsilon$). With $G = \tilde G R^\top$ the two updates are
 # $\operatorname{sign}(\tilde G R^\top) R$ and $\operatorname{sign}(\tilde G)$. For
 # $\tilde G = (1, 0)$ and a turn by 45 degrees the first has length $\sqrt 2$, the second 1.
+
+# %% tags=["nbval-check-output"]
+half = 0.5**0.5
+turned_by_45 = torch.tensor([[half, half], [-half, half]])
+for name, r in (("kept, then turned", turned_by_45), ("folded", torch.eye(2))):
+    row = torch.nn.Parameter(torch.zeros(2))
+    optimiser = torch.optim.Adam([row], lr=1.0)
+    row.grad = torch.tensor([1.0, 0.0]) @ r.T
+    optimiser.step()
+    print(f"{name}: length of the step {(row @ r).norm():.3f}")
+
+# %% [markdown]
+# ```{solution-end}
 # ```
 #
-# ```{exercise} One modality in the middle
+# ```{exercise} Code: one modality in the middle
 # :label: ex-open-4
 # Three modalities have the expected cosines $0.8$, $0.3$ and $-0.2$. Compute the weights for
-# $\rho = 1$. Which modality does a very strict $\rho$ choose, and what becomes of the second?
+# $\rho = 1$ with a pencil, and with `anchor_weights`. Which modality does a very strict $\rho$ choose,
+# and what becomes of the second?
 # ```
 #
-# ```{solution} ex-open-4
+# ```{solution-start} ex-open-4
 # :class: dropdown
+# ```
+#
 # Each step of $0.5$ in the cosine is a factor $e^{-1}$, so the weights are in the ratio
-# $e^{-2} : e^{-1} : 1$, that is $0.090$, $0.245$ and $0.665$. As $\rho \to \infty$ the third takes
-# all, and the second gets nothing, although the query neglects it too, compared with the first.
+# $e^{-2} : e^{-1} : 1$.
+
+# %% tags=["nbval-check-output"]
+cosines = torch.tensor([0.8, 0.3, -0.2], dtype=torch.float64)
+for rho in (1, 20):
+    weights = anchor_weights(cosines, rho=rho)
+    print(f"rho = {rho:2}:", ", ".join(f"{weight:.3f}" for weight in weights))
+
+# %% [markdown]
+# As $\rho \to \infty$ the third takes all, and the second gets nothing, although the query neglects it
+# too, compared with the first.
+#
+# ```{solution-end}
 # ```
 #
 # ## Summary
 #
 # | open question | finding here | the book's answer |
 # |:--|:--|:--|
-# | length of Eq. 10's anchor | too short by up to all of it | rescale to the query's length |
-# | complement of Eq. 12 | as arbitrary as a random rotation | smallest turn, in one plane |
+# | length of Eq. 10's anchor | from the query's down to 0 | rescale to the query's length |
+# | complement of Eq. 12 | by the SVD, as far from $I$ as a random rotation | smallest turn, in one plane |
 # | reflections | a float32 determinant is 0 at $d = 768$ | none by construction; `slogdet` for the SVD |
 # | folding | same outputs, no parameters | at the end, or with the buffers |
 # | momentum | the old push turns with the query; its size beside the gradient depends on the layer | kept, as in the published code |
-# | heads | a full turn moves energy between heads; AIR may hide opposite leans | one turn of the whole query |
+# | heads | a full turn moves length between heads; AIR may hide opposite leans | one turn of the whole query |
 # | more modalities | the softmax is Eq. 11 for two | any number |
 #
-# **Further reading.** {cite:t}`ni2025rollingq`, appendices B and C; {doc}`../book/notation` for the
-# equations side by side; {doc}`07_training` for what a rotation does over epochs.
+# ## Further reading
+#
+# - {cite:t}`ni2025rollingq`, section 3 for the equations, appendix B for the limits on rotations.
+# - {doc}`../book/notation`: where each equation stands, and the code that computes it.
+# - {doc}`07_training`: what a rotation does over epochs.

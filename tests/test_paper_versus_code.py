@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -9,21 +10,27 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from rollingq_core import AttentionFusion, RollingQ
+from rollingq_core.recipe import TrainingConfig
+from rollingq_core.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 CHAPTER = ROOT / "notebooks" / "06_open_questions.py"
-HEADER = "# | topic | paper | published code | this book | tests |"
+HEADER = "# | topic | paper | published code | this book |"
+LIST = "# ```{dropdown} The tests of each row"
+
+
+def lines_after(first: str, prefix: str) -> list[str]:
+    lines = CHAPTER.read_text(encoding="utf-8").splitlines()
+    return list(takewhile(lambda line: line.startswith(prefix), lines[lines.index(first) + 1 :]))
 
 
 def table_rows() -> list[list[str]]:
-    lines = CHAPTER.read_text(encoding="utf-8").splitlines()
-    start = lines.index(HEADER) + 2
-    rows = []
-    for line in lines[start:]:
-        if not line.startswith("# |"):
-            break
-        rows.append([cell.strip() for cell in line[1:].strip().strip("|").split(" | ")])
-    return rows
+    rows = lines_after(HEADER, "# |")[1:]
+    return [[cell.strip() for cell in row[1:].strip().strip("|").split(" | ")] for row in rows]
+
+
+def listed_tests() -> list[list[str]]:
+    return [line.removeprefix("# - ").split(": ", 1) for line in lines_after(LIST, "# - ")]
 
 
 def named_tests(cell: str) -> list[tuple[str, str]]:
@@ -36,11 +43,12 @@ def functions_of(file: str) -> set[str]:
 
 
 def test_the_table_is_read():
-    assert len(table_rows()) >= 15
-    assert {len(row) for row in table_rows()} == {5}
+    assert len(table_rows()) >= 26
+    assert {len(row) for row in table_rows()} == {4}
+    assert [topic for topic, _ in listed_tests()] == [row[0] for row in table_rows()]
 
 
-@pytest.mark.parametrize("row", table_rows(), ids=lambda row: row[0])
+@pytest.mark.parametrize("row", listed_tests(), ids=lambda row: row[0])
 def test_each_row_names_tests_that_exist(row):
     found = named_tests(row[-1])
     assert found
@@ -75,3 +83,8 @@ def test_a_float32_determinant_sees_no_reflection():
         basis[:, 0] = -basis[:, 0]
     assert torch.linalg.slogdet(basis).sign == -1
     assert not torch.det(basis) < 0
+
+
+def test_the_epochs_that_settings_and_recipe_report():
+    assert {setting.training.selection for setting in SETTINGS.values()} == {"last"}
+    assert TrainingConfig().selection == "best"

@@ -16,7 +16,7 @@ def drawn(seed, batch, tokens, dim):
 
 
 def textbook(upstream, z, q, key_map, value_map):
-    """The loss whose gradient is asked for, from Eq. 2 and 3."""
+    """The loss whose gradient is asked for, from Eq. 1 and 2."""
     keys, values = z @ key_map, z @ value_map
     row = torch.softmax(keys @ q / q.shape[-1] ** 0.5, dim=-1)
     return (upstream * (row.unsqueeze(-1) * values).sum(1)).sum(), row

@@ -55,7 +55,8 @@ class GeometryExplorer(EquationExplorer):
     """The turn of a query between two keys, with sliders for its lean and for rho.
 
     Query and keys lie in the plane, d = 2. All tokens of a modality have the same key, so that the
-    attention shares follow Eq. 2 exactly. As the last value of a notebook cell it shows itself.
+    attention shares follow exactly from the cosines (Eq. 1). As the last value of a notebook cell
+    it shows itself.
 
     Parameters
     ----------

@@ -39,7 +39,8 @@ def gradient_paths(
     query
         q, ``[d]``.
     key_map, value_map
-        W_K and W_V as in Eq. 2, ``[d, d]``: a row is multiplied from the left. Biases drop out.
+        W_K and W_V, ``[d, d]``, as in K = z W_K: a row is multiplied from the left. Biases
+        drop out.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from rollingq_core._checks import require_number
 class InitialAttention(NamedTuple):
     """Attention of N untrained layers.
 
-    ``scores`` [N, sum L], the logits A of Eq. 3; ``share`` [N, M], softmax mass of each modality;
+    ``scores`` [N, sum L], the logits A of Eq. 1; ``share`` [N, M], softmax mass of each modality;
     ``summed`` [N, M], the sum of logits of each modality (Eq. 4); ``query_norm`` [N].
     """
 
