@@ -58,7 +58,11 @@ cls = torch.tensor([1.0, 0.0])
 #
 # (eq-2-1)=
 # $$
-# q = z_{cls} W_Q R, \qquad K = [z^a\,;\, z^v]\, W_K, \qquad V = [z^a\,;\, z^v]\, W_V
+# \begin{aligned}
+# q &= z_{cls} W_Q R, \\
+# K &= [z^a\,;\, z^v]\, W_K, \\
+# V &= [z^a\,;\, z^v]\, W_V
+# \end{aligned}
 # \tag{2.1}
 # $$
 #
@@ -82,8 +86,8 @@ keys = values = torch.cat([audio, visual])
 # $$
 # :::
 #
-# The index $i$ is the sample; here we have one. The *logit* of a token is the inner product of its key with the query, over $\sqrt d$. With
-# $q = (1, 0)$ it is the key's first number over $\sqrt 2$.
+# The index $i$ is the sample; here we have one. The *logit* of a token is the inner product of its
+# key with the query, over $\sqrt d$. With $q = (1, 0)$ it is the key's first number over $\sqrt 2$.
 
 # %% tags=["nbval-check-output"]
 logits = query @ keys.T / 2**0.5
@@ -206,7 +210,10 @@ def textbook(layer, tokens):
 # bracketed as one likes:
 #
 # $$
-# q\,(z W_K)^\top = (q W_K^\top)\, z^\top, \qquad p\,(z W_V) = (p z)\, W_V .
+# \begin{aligned}
+# q\,(z W_K)^\top &= (q W_K^\top)\, z^\top, \\
+# p\,(z W_V) &= (p z)\, W_V .
+# \end{aligned}
 # $$
 #
 # On the left, $W_K$ and $W_V$ act on each token. On the right, $W_K$ acts once, on the query, and
@@ -291,8 +298,10 @@ Table(
 # :::{admonition} In the paper, Eq. 4
 # :class: in-the-paper
 # $$
-# \sum_{j=1}^{L^m} \frac{q\, (k_{i,j}^m)^\top}{\sqrt d}
-# = \frac{L^m}{\sqrt d}\, \lVert q \rVert\, \lVert \hat k_i^m \rVert \cos\theta_i^m
+# \begin{aligned}
+# & \sum_{j=1}^{L^m} \frac{q\, (k_{i,j}^m)^\top}{\sqrt d} \\
+# &\ = \frac{L^m}{\sqrt d}\, \lVert q \rVert\, \lVert \hat k_i^m \rVert \cos\theta_i^m
+# \end{aligned}
 # \tag{4}
 # $$
 # :::
@@ -388,10 +397,12 @@ Table(
 #
 # (eq-2-2)=
 # $$
-# s^a = \operatorname{sigmoid}(\ell^a - \ell^v), \quad
-# \ell^m = \underbrace{\log L_m}_{\text{count}}
-# + \underbrace{\frac{\lvert q \rvert\, \lVert \hat k^m \rVert}{\sqrt d} \cos\theta^m}_{\text{mean logit}}
-# + \underbrace{J^m}_{\text{spread}} .
+# \begin{aligned}
+# s^a &= \operatorname{sigmoid}(\ell^a - \ell^v), \\
+# \ell^m &= \log L_m & \text{(count)} \\
+# &\ + \frac{\lvert q \rvert\, \lVert \hat k^m \rVert}{\sqrt d} \cos\theta^m & \text{(mean logit)} \\
+# &\ + J^m & \text{(spread)}
+# \end{aligned}
 # \tag{2.2}
 # $$
 #

@@ -216,8 +216,8 @@ print(f"summed logits, the same:     {logits[0]:.1f} ± {logits[1]:.1f}")
 # :class: in-the-paper
 # $$
 # \frac{\partial \mathcal L}{\partial \theta^m}
-# = \frac{1}{N} \sum_{i=1}^{N} \frac{\partial \mathcal L}{\partial h_i}\,
-# \frac{\partial h_i}{\partial z_i^m}\, \frac{\partial z_i^m}{\partial \theta^m}
+# = \frac{1}{N} \sum_i \frac{\partial \mathcal L}{\partial h_i}
+# \frac{\partial h_i}{\partial z_i^m} \frac{\partial z_i^m}{\partial \theta^m}
 # \tag{6}
 # $$
 # :::
@@ -227,7 +227,7 @@ print(f"summed logits, the same:     {logits[0]:.1f} ± {logits[1]:.1f}")
 # :class: in-the-paper
 # $$
 # \frac{\partial h_i}{\partial z_i^a}
-# = s(A_i^a)\, \frac{\partial V_i^a}{\partial z_i^a} + \dots
+# = s(A_i^a) \frac{\partial V_i^a}{\partial z_i^a} + \dots
 # \tag{7}
 # $$
 # :::
@@ -237,16 +237,18 @@ print(f"summed logits, the same:     {logits[0]:.1f} ± {logits[1]:.1f}")
 # :class: in-the-paper
 # $$
 # \frac{\partial h_i}{\partial z_i^v}
-# = s(A_i^v)\, \frac{\partial V_i^v}{\partial z_i^v} + \dots
+# = s(A_i^v) \frac{\partial V_i^v}{\partial z_i^v} + \dots
 # \tag{8}
 # $$
 # :::
 #
-# $s$ is the softmax, $A_i^m$ the logits of a modality's tokens, $V_i^m = z_i^m W_V$ their values. (These
-# three boxes give the argument in our symbols; the paper's typesetting differs, and the dots stand for
-# what it does not use.) Side by side, the paper says, "the only difference" between the two gradients
-# is the attention score, so that the encoder with more attention is trained more. The three quoted
-# words are the paper's {cite}`ni2025rollingq`; the rest of the sentence is our paraphrase.
+# $s$ is the softmax, $A_i^m$ the logits of a modality's tokens, $V_i^m = z_i^m W_V$ their values.
+# (These three boxes give the argument in our symbols. We had its content before us and not the
+# page, so the print may differ; the dots stand for whatever else the derivative holds.)
+#
+# Side by side, the paper says, "the only difference" between the two gradients is the attention
+# score, so that the encoder with more attention is trained more. The three quoted words are the
+# paper's {cite}`ni2025rollingq`; the rest of the sentence is our paraphrase.
 #
 # Two things will turn out. The dots hide a second path, which also runs through attention. And the
 # last factor of Eq. 6 is the encoder's own: it differs between the modalities whatever attention does.
@@ -260,15 +262,17 @@ print(f"summed logits, the same:     {logits[0]:.1f} ± {logits[1]:.1f}")
 #
 # (eq-3-1)=
 # $$
+# \begin{aligned}
 # \frac{\partial \mathcal L}{\partial z_j}
-# = \underbrace{p_j\; g\, W_V^\top}_{\text{value path}}
-# + \underbrace{\frac{p_j}{\sqrt d}\; \big(g \cdot (v_j - h)\big)\; q\, W_K^\top}_{\text{key path}}
+# &= p_j\, g\, W_V^\top & \text{(value path)} \\
+# &+ \frac{p_j}{\sqrt d}\, \big(g \cdot (v_j - h)\big)\, q\, W_K^\top & \text{(key path)}
+# \end{aligned}
 # \tag{3.1}
 # $$
 #
-# The value path is what Eq. 7 and 8 write out. For the key path note $\partial p_i / \partial A_j = p_i (\delta_{ij} - p_j)$, so that
-# $\partial h / \partial A_j = p_j (v_j - h)$. *Both* terms carry the factor $p_j$: a token without
-# attention learns nothing, on either path.
+# The value path is what Eq. 7 and 8 write out. For the key path note $\partial p_i / \partial A_j =
+# p_i (\delta_{ij} - p_j)$, so that $\partial h / \partial A_j = p_j (v_j - h)$. *Both* terms carry
+# the factor $p_j$: a token without attention learns nothing, on either path.
 #
 # Check it against automatic differentiation, in double precision.
 
@@ -320,8 +324,10 @@ for i in range(B):
 # With $h^m$ for the mean value of modality $m$ under its own attention, the two modalities' sums are
 #
 # $$
-# \sum_{j \in a} p_j\, g \cdot (v_j - h) = s^a s^v\; g \cdot (h^a - h^v)
-# = -\sum_{j \in v} p_j\, g \cdot (v_j - h).
+# \begin{aligned}
+# \sum_{j \in a} p_j\, g \cdot (v_j - h) &= s^a s^v\; g \cdot (h^a - h^v) \\
+# &= -\sum_{j \in v} p_j\, g \cdot (v_j - h).
+# \end{aligned}
 # $$
 #
 # The net push on the keys is equally strong for both, and opposite. The same number says how the
@@ -520,8 +526,8 @@ for record in (digits, speech):
 
 # %% [markdown]
 # They do not. Audio's share is at most one half, and yet its encoder gets more than vision's, with 95 %
-# intervals over 12 seeds that stay above 1. The tokens got equal gradients; what made the
-# difference is the last factor of Eq. 6, and which samples are still wrong.
+# intervals over 12 seeds that stay above 1. The tokens got equal gradients; what makes the
+# difference comes after them: the last factor of Eq. 6, and how it adds up over samples.
 #
 # **Attention adds to it.** How much? Compare vanilla with uniform attention at equal seeds, after
 # the last epoch.
@@ -621,9 +627,9 @@ print(f"and its probe changes by {signed(mean, 1)} ± {half:.1f} points")
 # The first half holds on both sets: vision's features are worse with vanilla attention than with
 # equal attention, by a few points. The second half fails. Turning the query sends far more gradient
 # to the visual encoder, and yet its probe ends *below* vanilla's on the digits; on speech no
-# difference can be told from 0. A gradient norm says how hard an encoder is pushed, not that it is pushed to a place where
-# its features get better. (A probe reads the mean of the tokens, with a linear map; features that
-# only attention can use would escape it.)
+# difference can be told from 0. A gradient norm says how hard an encoder is pushed, not that it is
+# pushed to a place where its features get better. (A probe reads the mean of the tokens, with a
+# linear map; features that only attention can use would escape it.)
 #
 # ## A model in two variables
 #
@@ -637,7 +643,10 @@ print(f"and its probe changes by {signed(mean, 1)} ± {half:.1f} points")
 #
 # (eq-3-2)=
 # $$
-# \dot a = G\,\Delta - a, \qquad \dot\Delta = r\,(\tanh a + b - \Delta).
+# \begin{aligned}
+# \dot a &= G\,\Delta - a, \\
+# \dot\Delta &= r\,(\tanh a + b - \Delta).
+# \end{aligned}
 # \tag{3.2}
 # $$
 #
@@ -875,8 +884,8 @@ for s, std in ((2, 0.02), (3, 0.02), (3, 1)):
     print(f"{found.min():.2f} to {found.max():.2f} in {len(found)} runs")
 
 # %% [markdown]
-# **Sharp and equal** is the test of the cycle. The lean *before* training is forgotten within one
-# epoch: it tells nothing reliable about the end. But the lean *after* that epoch is kept in rank to
+# **Sharp and equal** is the test of the cycle. The lean *before* training tells nothing
+# about the end that twelve runs could show. But the lean *after* that epoch is kept in rank to
 # the end. The runs' standard deviation first grows, as in a cycle. Then it shrinks again. (The bounds
 # below were set once the runs were seen. They pin down a finding, and are not a test of a
 # prediction.)
@@ -892,7 +901,8 @@ assert first_r > 0.8
 assert sd[1:5].max() > 1.2 * sd[1]
 assert sd[-1] < 0.85 * sd[1:5].max()
 assert ((sharp[:, -1] > 0.15) & (sharp[:, -1] < 0.85)).all()
-print(f"rank kept from epoch 1 to the end: r = {first_r:.1f}")
+print(f"correlation with the end: before training {untrained_r:.1f}, ", end="")
+print(f"after epoch 1 {first_r:.1f}")
 print(
     f"sd of the share after epoch 1, at its largest, at the end: {sd[1]:.2f}, ",
     end="",
@@ -961,7 +971,7 @@ for record in (digits, speech):
 #
 # - **Supported**: an untrained fusion favours no modality in the mean. For *scores* symmetric
 #   weights suffice; for *attention* the tokens must be equally many and equally diverse. A single
-#   sharp model leans by chance, but its first epoch of training forgets that lean.
+#   sharp model leans by chance; that this lean lasts, twelve runs do not show.
 # - **Supported, exactly**: value gradient is shared out as attention is, and without attention there
 #   is no gradient at all.
 # - **Supported in part**: the favoured encoder gets more gradient. It does; but an easier modality
@@ -1010,7 +1020,8 @@ for length in (0.1, 0.3, 0.7):
 #
 # ```{exercise} Net push
 # :label: ex-cycle-2
-# Show that $\sum_{j \in a} p_j\, g \cdot (v_j - h) = s^a s^v\, g \cdot (h^a - h^v)$.
+# Show that the net push on audio, $\sum_{j \in a} p_j\, g \cdot (v_j - h)$, is
+# $s^a s^v\, g \cdot (h^a - h^v)$.
 # ```
 #
 # ```{solution} ex-cycle-2

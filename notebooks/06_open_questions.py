@@ -120,10 +120,10 @@ for alpha in (0.0, 0.25, 0.5):
 #
 # The paper writes "SVD" of the query and its anchor, without saying which product of its factors is
 # meant. Whatever it is, $\mathbb E[q] R_b = q_b$ fixes what happens to one direction of $d$ only. The
-# published code takes the singular value decomposition $U \Sigma V^\top$ of the outer product of the two unit
-# vectors, and multiplies the outer factors. That product has rank 1. All singular values but one
-# are 0, and the singular vectors that belong to the zeros may be *any* orthonormal basis of what
-# is left. The package offers this route as `svd_rotation`. Chapter 5's choice,
+# published code takes the singular value decomposition $U \Sigma V^\top$ of the outer product of
+# the two unit vectors, and multiplies the outer factors. That product has rank 1. All singular
+# values but one are 0, and the singular vectors that belong to the zeros may be *any* orthonormal
+# basis of what is left. The package offers this route as `svd_rotation`. Chapter 5's choice,
 # `minimal_rotation`, is the identity off the plane of the turn.
 
 # %%
@@ -489,16 +489,17 @@ for name, make in OPTIMISERS.items():
 
 # %% tags=["hide-input"]
 def gap(value):
-    return "none (below 1e-8)" if value < 1e-8 else f"{value:.1g}"
+    return "< 1e-8" if value < 1e-8 else f"{value:.1g}"
 
 
 Table(
-    ["optimiser", "only the weights folded", "its buffers folded too"],
+    ["optimiser", "weights only", "buffers too"],
     [
         [name, gap(gaps[name, "weights"]), gap(gaps[name, "weights and buffers"])]
         for name in OPTIMISERS
     ],
-    "Largest difference in any logit from the run that keeps R, ten steps after the rotation. "
+    "Largest difference in any logit from the run that keeps R, ten steps after the rotation, with "
+    "only the weights folded, and with the optimiser's buffers folded too. "
     "2000 samples, float64, seed 0.",
 )
 
@@ -619,11 +620,11 @@ print(f"longest push in the leaning layer {leaning[4].max():.1f} gradient steps,
 print(f"shortest in the untrained layer {untrained[4].min():.0f}")
 
 # %% [markdown]
-# So the push does turn with the query, in all twelve cases. All else depends on the layer. In the leaning one, most
-# of the push lies off the plane of the smallest turn, and keeps its direction; the SVD's turn would
-# have sent it somewhere else. In the untrained one, most of the push lies in the plane, and neither
-# turn keeps much of it. There it is also longer than the fresh gradient step, so that the query's next
-# step goes mostly where a stale push, turned, sends it.
+# So the push does turn with the query, in all twelve cases. All else depends on the layer. In the
+# leaning one the push keeps most of its direction, for the smallest turn moves only what lies in its
+# plane; the SVD's turn would have sent it somewhere else. In the untrained one neither turn keeps
+# much of its direction. There it is also longer than the fresh gradient step, so that the query's
+# next step goes mostly where a stale push, turned, sends it.
 #
 # With the fresh gradient or against it? The fourth row takes both signs in both columns, so
 # six seeds do not tell. A momentum of 0.9 forgets the push in some tens of steps. This book keeps the
@@ -669,11 +670,12 @@ squares_after, airs_after = by_head(several)
 
 # %% tags=["hide-input"]
 Table(
-    ["head", "length² before", "length² after", "AIR before", "AIR after"],
+    ["", *(f"head {h + 1}" for h in range(heads))],
     [
-        [f"{h + 1}", f"{squares[h]:.2f}", f"{squares_after[h]:.2f}"]
-        + [signed(airs[h], 2), signed(airs_after[h], 2)]
-        for h in range(heads)
+        ["length² before", *(f"{part:.2f}" for part in squares)],
+        ["length² after", *(f"{part:.2f}" for part in squares_after)],
+        ["AIR before", *(signed(air, 2) for air in airs)],
+        ["AIR after", *(signed(air, 2) for air in airs_after)],
     ],
     "A layer with four heads before and after one rotation of the whole query. Length²: the head's "
     f"part of the query's squared length. AIR of the whole query before: {event.air:+.2f}. "
