@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv book test notebooks bench reproduce clean
+.PHONY: help venv book test notebooks bench mutants reproduce clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ notebooks: $(STAMP) ## run every chapter again from its .py (ONLY=05 for one)
 
 bench: $(STAMP) ## measure speed and memory
 	$(BIN)/python -m benchmarks
+
+mutants: $(STAMP) ## break the method on purpose, and see which chapters notice
+	$(BIN)/python scripts/mutants.py
 
 reproduce: $(STAMP) ## compute the records in results/ again
 	for data in digits avmnist; do \

@@ -1,5 +1,6 @@
 """Result records: numbers with everything needed to trust or repeat them."""
 
+import hashlib
 import json
 import math
 import os
@@ -13,6 +14,8 @@ from typing import Any
 
 from rollingq_core._files import written_whole
 
+# Name of the checksum in a record's file.
+CHECKSUM = "sha256"
 PACKAGES = ("rollingq-core", "torch", "torchvision", "timm", "numpy", "librosa")
 
 
@@ -23,7 +26,9 @@ def results_folder() -> Path:
 
 
 def read_record(name: str, folder: str | Path | None = None) -> dict[str, Any]:
-    """Read a record by name.
+    """Read a record by name, and make sure that it is what :func:`write_record` wrote.
+
+    A record without a checksum, of an earlier version or by hand, is read as it is.
 
     Parameters
     ----------
@@ -36,17 +41,39 @@ def read_record(name: str, folder: str | Path | None = None) -> dict[str, Any]:
     ------
     FileNotFoundError
         There is no such record; the message names those that there are.
+    ValueError
+        The file is no record, or its content is not that of its checksum.
     """
     folder = results_folder() if folder is None else Path(folder)
     path = folder / f"{name}.json"
     if not path.is_file():
         there = sorted(p.stem for p in folder.glob("*.json"))
         raise FileNotFoundError(f"name: got {name!r}, expected one of {there} in {folder}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: got no JSON ({error}), expected a record") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: got a {type(content).__name__}, expected a record")
+    written = content.pop(CHECKSUM, None)
+    if written is not None and written != checksum(content):
+        raise ValueError(
+            f"{path}: got content of checksum {checksum(content)}, expected {written}: "
+            "it was changed after it was written"
+        )
+    return content
+
+
+def checksum(content: dict[str, Any]) -> str:
+    """Return the SHA-256 (hex) of a record's content, whatever its layout and order of names."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_record(path: str | Path, content: dict[str, Any]) -> None:
     """Write a record as JSON in one step, floats rounded to six significant digits.
+
+    Its checksum is written with it, under ``sha256``.
 
     Parameters
     ----------
@@ -60,7 +87,9 @@ def write_record(path: str | Path, content: dict[str, Any]) -> None:
     ValueError
         A number is not finite; nothing is written.
     """
-    text = _text(rounded(content))
+    kept = rounded(content)
+    kept.pop(CHECKSUM, None)
+    text = _text(kept | {CHECKSUM: checksum(kept)})
     with written_whole(path) as file:
         file.write(text.encode())
 

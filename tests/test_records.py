@@ -100,6 +100,91 @@ def test_the_books_records_are_found_by_default():
     )
 
 
+def test_a_record_that_was_changed_is_refused_and_named(tmp_path):
+    path = tmp_path / "r.json"
+    write_record(path, {"runs": [{"accuracy": 0.81}], "note": "α"})
+    text = path.read_text()
+    for old, new in (("0.81", "0.82"), ("accuracy", "recall"), ("sha256", "sha512")):
+        path.write_text(text.replace(old, new))
+        if old == "sha256":  # a record of an earlier version, or by hand, has none
+            assert "sha512" in read_record("r", tmp_path)
+            continue
+        with pytest.raises(
+            ValueError, match=r"^\S+r.json: got content of checksum .*, expected"
+        ) as e:
+            read_record("r", tmp_path)
+        assert "\n" not in str(e.value)
+    # Layout and order of names are not content.
+    path.write_text(json.dumps(json.loads(text), indent=3, sort_keys=True).replace("\n", "\r\n"))
+    assert read_record("r", tmp_path) == {"runs": [{"accuracy": 0.81}], "note": "α"}
+
+
+def test_a_record_can_be_written_again(tmp_path):
+    write_record(tmp_path / "r.json", {"x": 1 / 3})
+    raw = json.loads((tmp_path / "r.json").read_text())
+    assert raw["sha256"] == records.checksum({"x": 0.333333})
+    before = (tmp_path / "r.json").read_bytes()
+    for content in (raw, read_record("r", tmp_path)):
+        write_record(tmp_path / "r.json", content)
+        assert (tmp_path / "r.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "3"])
+def test_a_file_that_is_no_record_is_named(tmp_path, text):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ValueError, match=r"r.json: got .*, expected a record"):
+        read_record("r", tmp_path)
+
+
+def test_a_changed_package_marks_the_commit_and_changed_prose_does_not(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        command = ["git", "-C", str(tmp_path), *who, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    module = tmp_path / "rollingq_core" / "records.py"
+    module.parent.mkdir()
+    module.write_text("1")
+    (tmp_path / "README.md").write_text("1")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "first")
+    monkeypatch.setattr(records, "__file__", str(module))
+    commit = git("rev-parse", "--short", "HEAD")
+    assert provenance()["commit"] == commit
+    (tmp_path / "README.md").write_text("2")
+    (tmp_path / "notes.md").write_text("new")
+    assert provenance()["commit"] == commit
+    module.write_text("2")  # changed
+    assert provenance()["commit"] == f"{commit}-changed"
+    git("add", "-A")  # changed and staged
+    assert provenance()["commit"] == f"{commit}-changed"
+    git("commit", "-q", "-m", "second")
+    commit = git("rev-parse", "--short", "HEAD")
+    assert provenance()["commit"] == commit
+    (module.parent / "new.py").write_text("1")  # not known to git
+    assert provenance()["commit"] == f"{commit}-changed"
+    (module.parent / "new.py").unlink()
+    module.unlink()
+    assert provenance()["commit"] == f"{commit}-changed"
+
+
+def test_a_repository_without_a_commit_or_without_git_has_no_commit(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    module = tmp_path / "rollingq_core" / "records.py"
+    module.parent.mkdir()
+    module.write_text("1")
+    monkeypatch.setattr(records, "__file__", str(module))
+    assert provenance()["commit"] is None
+    monkeypatch.setenv("PATH", "")
+    assert provenance()["commit"] is None
+
+
+def test_provenance_tells_of_the_gpu_that_was_used_or_that_none_was():
+    assert provenance()["hardware"].endswith("cores, no GPU used")
+    assert provenance("A100")["hardware"].endswith("cores, A100 used")
+
+
 def test_provenance_names_everything_needed_to_repeat(root):
     found = provenance()
     assert date.fromisoformat(found["date"]) <= date.today()

@@ -1,5 +1,6 @@
 """Recipes: paired runs, records that resume, and committed records that still hold."""
 
+import inspect
 import json
 import math
 from dataclasses import asdict, replace
@@ -11,8 +12,9 @@ import torch
 from rollingq_core import settings, training
 from rollingq_core.evaluation import attention_contrast, conflict, under_noise
 from rollingq_core.model import predict
-from rollingq_core.records import read_record, results_folder, rounded
-from rollingq_core.reproduce import comparison
+from rollingq_core.records import provenance, read_record, results_folder, rounded
+from rollingq_core.reproduce import comparison, grid, noise, regimes, scale
+from rollingq_core.reproduce.parts import compute_record, compute_records
 from rollingq_core.settings import METHODS, SETTINGS, build_model, run_method
 from rollingq_core.sweep import runs
 from rollingq_core.training import total_loss
@@ -111,6 +113,62 @@ def test_unknown_names_are_listed(data, tmp_path):
     for wrong in (("comparison", "table9"), ()):
         with pytest.raises(ValueError, match=r"recipes: got .*, expected some of \['comparison'"):
             comparison.reproduce(wrong, out=tmp_path)
+
+
+@pytest.mark.parametrize("recipe", [comparison, grid, regimes, scale])
+def test_seeds_and_jobs_that_are_none_are_named(recipe, tmp_path):
+    out = tmp_path / "r.json"
+    for seeds in ((), (100, 100), "100", None, 100):
+        with pytest.raises(ValueError, match=r"seeds: got .*, expected one or more integers, none"):
+            recipe.reproduce(seeds=seeds, out=out)
+    for seed in (1.5, 100.0, -1, "3", True, None):
+        with pytest.raises(
+            ValueError, match=r"seeds\[1\]: got .*, expected an integer of at least 0"
+        ):
+            recipe.reproduce(seeds=(100, seed), out=out)
+    for jobs in (0, -1, 1.5, "2", None):
+        with pytest.raises(ValueError, match=r"jobs: got .*, expected an integer of at least 1"):
+            recipe.reproduce(seeds=(100,), out=out, jobs=jobs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_and_profiles_that_there_are_not_are_named(tmp_path):
+    for wrong in ("digit", "scale", "avmnist_full", None):
+        with pytest.raises(ValueError, match=r"data_name: got .*, expected one of \('synthetic'"):
+            comparison.reproduce(data_name=wrong, out=tmp_path)
+    with pytest.raises(ValueError, match=r"data_name: got 'digit', expected one of \('synthetic'"):
+        scale.reproduce("digit", "smoke", out=tmp_path / "r.json")
+    with pytest.raises(ValueError, match=r"profile: got 'tpu', expected one of \('smoke'"):
+        scale.reproduce("digits", "tpu", out=tmp_path / "r.json")
+
+
+def defaults(call):
+    found = inspect.signature(call).parameters.values()
+    return {one.name: one.default for one in found if one.default is not one.empty}
+
+
+def test_defaults_are_those_of_the_books_records():
+    reporting = tuple(range(100, 112))
+    assert defaults(comparison.reproduce) == {
+        "recipes": ("comparison",),
+        "data_name": "digits",
+        "setting_name": "P",
+        "seeds": reporting,
+        "jobs": 2,
+    }
+    assert defaults(grid.reproduce) == {"seeds": tuple(range(5)), "jobs": 2}
+    assert defaults(regimes.reproduce) == {"seeds": reporting, "jobs": 2}
+    assert defaults(scale.reproduce) == {
+        "data_name": "avmnist_full",
+        "profile": "gpu",
+        "seeds": reporting[:5],
+        "jobs": 1,
+    }
+    assert defaults(compute_records) == defaults(compute_record) == {"jobs": 2, "gpu": None}
+    assert defaults(rounded) == {"digits": 6}
+    assert defaults(provenance) == {"gpu": None}
+    assert defaults(read_record) == {"folder": None}
+    assert (noise.BIASED, comparison.TOGETHER) == ("audio", 3)
 
 
 @pytest.fixture

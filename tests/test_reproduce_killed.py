@@ -20,7 +20,7 @@ from tests.small import SETTING, small_data
 RECIPES = ("table2", "table3", "conflict", "calibration")
 PARTS = "-".join(f"{recipe}-synthetic-T" for recipe in RECIPES) + ".parts"
 # What tells when and how fast a record was computed, not what.
-SPENT = ("date", "commit", "seconds", "wall_seconds")
+SPENT = ("date", "commit", "seconds", "wall_seconds", "sha256")
 SMALL = """
 import sys
 from rollingq_core.__main__ import main

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rollingq_core._checks import require_choice
+from rollingq_core.data import DATASETS
 from rollingq_core.evaluation import attention_contrast, under_noise
 from rollingq_core.evaluation.noise import LEVELS
 from rollingq_core.reproduce import noise
-from rollingq_core.reproduce.parts import compute_records
+from rollingq_core.reproduce.parts import compute_records, require_seeds
 from rollingq_core.settings import METHODS, SETTINGS, Run
 from rollingq_core.sweep import sweep
 
@@ -119,13 +121,15 @@ def reproduce(
     Raises
     ------
     ValueError
-        No such recipe or setting.
+        No such recipe, dataset or setting, seeds that are no integers of at least 0 or come twice,
+        or ``jobs`` below 1.
     """
-    wrong = [recipe for recipe in recipes if recipe not in REPORTS]
-    if wrong or not recipes:
+    recipes = (recipes,) if isinstance(recipes, str) else tuple(recipes)
+    if not recipes or any(recipe not in REPORTS for recipe in recipes):
         raise ValueError(f"recipes: got {list(recipes)}, expected some of {list(REPORTS)}")
-    if setting_name not in SETTINGS:
-        raise ValueError(f"setting_name: got {setting_name!r}, expected one of {list(SETTINGS)}")
+    require_choice("data_name", data_name, (*DATASETS, *VARIANTS))
+    require_choice("setting_name", setting_name, tuple(SETTINGS))
+    seeds = require_seeds(seeds)
     names = {recipe: f"{recipe}-{data_name}-{setting_name}" for recipe in recipes}
     heads = {}
     for recipe, name in names.items():
@@ -140,8 +144,7 @@ def reproduce(
         heads[Path(out) / f"{name}.json"] = (head, partial(_of_recipe, recipe))
     groups = [seeds[start : start + TOGETHER] for start in range(0, len(seeds), TOGETHER)]
     parts = {
-        "-".join(map(str, group)): (tuple(recipes), data_name, setting_name, group)
-        for group in groups
+        "-".join(map(str, group)): (recipes, data_name, setting_name, group) for group in groups
     }
     folder = Path(out) / f"{'-'.join(names.values())}.parts"
     records = compute_records(heads, folder, run_seeds, parts, jobs=jobs)

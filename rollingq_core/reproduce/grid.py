@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rollingq_core.reproduce.comparison import LEVELS, summarise
-from rollingq_core.reproduce.parts import compute_record
+from rollingq_core.reproduce.parts import compute_record, require_seeds
 from rollingq_core.settings import SETTINGS, Run
 from rollingq_core.sweep.runs import sweep
 
@@ -48,7 +48,13 @@ def reproduce(
         The record to write; a call that was cut off goes on where it stopped.
     jobs
         Processes to use.
+
+    Raises
+    ------
+    ValueError
+        Seeds that are no integers of at least 0 or come twice, or ``jobs`` below 1.
     """
+    seeds = require_seeds(seeds)
     head = {
         "recipe": "grid",
         "command": f"python -m rollingq_core reproduce grid --seeds {len(seeds)}",

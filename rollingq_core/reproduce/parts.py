@@ -1,10 +1,11 @@
 """A record computed in parts, each of which survives when the computation is cut off."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
 from rollingq_core._files import delete_unfinished
 from rollingq_core.records import provenance, read_record, rounded, write_record
@@ -14,6 +15,17 @@ with needs("train"):
     from tqdm.auto import tqdm
 
 Rows = list[dict[str, Any]]
+
+
+def require_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
+    """Return seeds as a tuple when they are one or more integers of at least 0, none twice."""
+    wrong = ValueError(f"seeds: got {seeds!r}, expected one or more integers, none twice")
+    if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
+        raise wrong
+    found = [require_integer(f"seeds[{i}]", seed, at_least=0) for i, seed in enumerate(seeds)]
+    if not found or len(set(found)) < len(found):
+        raise wrong
+    return tuple(found)
 
 
 def compute_record(
@@ -75,7 +87,13 @@ def compute_records(
         Processes to use.
     gpu
         Name of the one that is used, if any.
+
+    Raises
+    ------
+    ValueError
+        ``jobs`` is no integer of at least 1, or a finished part was changed since it was written.
     """
+    jobs = require_integer("jobs", jobs, at_least=1)
     started = time.monotonic()
     config = {path.stem: head["config"] for path, (head, _) in heads.items()}
     tasks = Parallel(n_jobs=jobs, return_as="generator")(

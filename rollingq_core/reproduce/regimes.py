@@ -7,7 +7,7 @@ from typing import Any
 
 from rollingq_core.evaluation import attention_contrast, under_noise
 from rollingq_core.reproduce.comparison import REPORTING_SEEDS
-from rollingq_core.reproduce.parts import compute_record
+from rollingq_core.reproduce.parts import compute_record, require_seeds
 from rollingq_core.settings import SETTINGS, Run
 from rollingq_core.sweep.runs import sweep
 
@@ -50,7 +50,13 @@ def reproduce(
         The record to write; a call that was cut off goes on where it stopped.
     jobs
         Processes to use.
+
+    Raises
+    ------
+    ValueError
+        Seeds that are no integers of at least 0 or come twice, or ``jobs`` below 1.
     """
+    seeds = require_seeds(seeds)
     axes = {"cls_std": SHARPNESS, "visual_strength": VISUAL, "train_samples": SIZES}
     head = {
         "recipe": "regimes",

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
+from rollingq_core._checks import require_choice
+from rollingq_core.data import DATASETS, LARGE_DATASETS
 from rollingq_core.profiles import METHODS, PROFILES, RunDescription
 from rollingq_core.reproduce.comparison import LEVELS, REPORTING_SEEDS, summarise
-from rollingq_core.reproduce.parts import compute_record
+from rollingq_core.reproduce.parts import compute_record, require_seeds
 from rollingq_core.run_folder import train_in
 from rollingq_core.settings import Run
 
@@ -68,7 +70,16 @@ def reproduce(
         Processes to use.
     **options
         Passed to :func:`rollingq_core.training.fit`, for example ``precision``.
+
+    Raises
+    ------
+    ValueError
+        No such dataset or profile, seeds that are no integers of at least 0 or come twice, or
+        ``jobs`` below 1.
     """
+    require_choice("data_name", data_name, (*DATASETS, *LARGE_DATASETS))
+    require_choice("profile", profile, tuple(PROFILES))
+    seeds = require_seeds(seeds)
     out = Path(out)
     head = {
         "recipe": "scale",
