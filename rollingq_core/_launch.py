@@ -1,12 +1,16 @@
 """Start and end several processes that train one model, and notice when one is gone."""
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 from torch import distributed
 
+from rollingq_core._checks import require_choice, require_integer, require_number
 from rollingq_core._extras import needs
 from rollingq_core._ranks import gathered, world_size
 
@@ -14,7 +18,9 @@ with needs("train"):
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import TorchElasticEnvironment
     from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "socket")
 
 
@@ -31,8 +37,10 @@ def start(
 
     Parameters
     ----------
-    accelerator, precision, devices, num_nodes
-        As Fabric has them.
+    accelerator, devices, num_nodes
+        As Fabric has them; on a CPU, at most two processes a core.
+    precision
+        One of :data:`PRECISIONS`.
     timeout
         Seconds after which a process that waits for another gives up.
     unused_parameters
@@ -41,10 +49,13 @@ def start(
     Raises
     ------
     ValueError
-        One device, for several processes that torchrun has started.
+        An option out of range, a device that this machine hasn't, or one device for several
+        processes that torchrun has started.
     ConnectionError
         Another process has stopped.
     """
+    _require_machine(accelerator, precision, devices, num_nodes)
+    require_number("timeout", timeout, above=0)
     strategy = "auto"
     if devices != 1 or num_nodes > 1:
         strategy = DDPStrategy(
@@ -56,17 +67,34 @@ def start(
         raise ValueError(
             f"devices: got 1, but torchrun has started {count} processes, expected as many devices"
         )
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        precision=precision,
-        strategy=strategy,
-    )
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+            strategy=strategy,
+        )
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"accelerator: got {accelerator!r} with devices {devices!r} and precision "
+            f"{precision!r}, expected what this machine has ({reason})"
+        ) from error
     if strategy != "auto":
         with lost_processes_named(fabric):
             fabric.launch()
     return fabric
+
+
+def _require_machine(accelerator: str, precision: str, devices: int | str, num_nodes: int) -> None:
+    require_choice("precision", precision, PRECISIONS)
+    require_integer("num_nodes", num_nodes, at_least=1)
+    if devices != "auto":
+        # Of an accelerator, Fabric knows how many there are.
+        none = accelerator == "auto" and not torch.accelerator.is_available()
+        most = 2 * (os.cpu_count() or 1) if none or accelerator == "cpu" else math.inf
+        require_integer("devices", devices, at_least=1, at_most=most)
 
 
 @contextmanager

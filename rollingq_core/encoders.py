@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
-from rollingq_core._checks import require_number
+from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
 
 with needs("train"):
@@ -32,7 +32,8 @@ class TokenMLP(nn.Module):
     Raises
     ------
     ValueError
-        On calling, an input that does not make ``num_tokens`` tokens of ``token_dim`` features.
+        A size that is no integer of at least 1. On calling, an input that does not make
+        ``num_tokens`` tokens of ``token_dim`` features.
     """
 
     def __init__(
@@ -46,6 +47,9 @@ class TokenMLP(nn.Module):
         positions: bool = True,
     ) -> None:
         super().__init__()
+        _require_sizes(token_dim=token_dim, num_tokens=num_tokens, dim=dim, hidden=hidden)
+        if patch is not None:
+            _require_pair("patch", patch)
         self.shape, self.patch = [num_tokens, token_dim], patch
         self.mlp = nn.Sequential(nn.Linear(token_dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.positions = nn.Parameter(torch.zeros(num_tokens, dim)) if positions else None
@@ -107,8 +111,18 @@ def small_vit(
         Height and width of the grid and of a patch. Rows and columns that fill no patch are left
         out, so that L is ``(H // h) * (W // w) + 1``.
     channels, dim, depth, num_heads
-        Input channels, width, number of blocks and of heads.
+        Input channels, width, number of blocks and of heads (a divisor of the width).
+
+    Raises
+    ------
+    ValueError
+        A size that is no integer of at least 1, or heads that do not divide the width.
     """
+    _require_pair("input_size", input_size)
+    _require_pair("patch", patch)
+    _require_sizes(channels=channels, dim=dim, depth=depth, num_heads=num_heads)
+    if dim % num_heads:
+        raise ValueError(f"num_heads: got {num_heads}, expected a divisor of dim {dim}")
     return ViTEncoder(
         VisionTransformer(
             img_size=input_size,
@@ -149,12 +163,25 @@ def vit_b16(
     Raises
     ------
     ValueError
-        ``depth`` out of range.
+        A size that is no integer of at least 1, or ``depth`` above 12.
     """
-    if require_number("depth", depth, at_least=1) > 12:
-        raise ValueError(f"depth: got {depth}, expected at most 12")
+    _require_pair("input_size", input_size)
+    _require_sizes(channels=channels)
+    require_integer("depth", depth, at_least=1, at_most=12)
     vit = timm.create_model(
         model_name, pretrained=pretrained, img_size=input_size, in_chans=channels, num_classes=0
     )
     vit.blocks = vit.blocks[:depth]
     return ViTEncoder(vit)
+
+
+def _require_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        require_integer(name, size, at_least=1)
+
+
+def _require_pair(name: str, pair: tuple[int, int]) -> None:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(f"{name}: got {pair!r}, expected a height and a width")
+    for size in pair:
+        require_integer(name, size, at_least=1)

@@ -10,13 +10,13 @@ from torch.nn.functional import cross_entropy
 
 from rollingq_core._ranks import summed
 from rollingq_core.fusion.attention import FusionOutput
-from rollingq_core.model import MultimodalModel
+from rollingq_core.model import MultimodalModel, widened
 
 
 def gradient_norms(model: MultimodalModel) -> Tensor:
     """Return the gradient norm of each modality's encoder, ``[M]``."""
     found = [
-        [p.grad for p in encoder.parameters() if p.grad is not None]
+        [widened(p.grad) for p in encoder.parameters() if p.grad is not None]
         for encoder in model.encoders.values()
     ]
     return torch.stack([nn.utils.get_total_norm(gradients) for gradients in found])
@@ -37,6 +37,12 @@ def batch_sums(
     }
 
 
+def require_finite_in(name: str, value: float, epoch: int) -> None:
+    """Raise ``ValueError`` when a number of an epoch is not finite: training has diverged."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: got {value} in epoch {epoch}, expected finite")
+
+
 class Meters:
     """Sums over one epoch, kept on the device and read once at its end, over all processes."""
 
@@ -51,18 +57,16 @@ class Meters:
         self.sums = {name: self.sums.get(name, 0) + value for name, value in sums.items()}
 
     def compute(self, epoch: int) -> dict[str, Any]:
-        """Return the epoch's means; a loss that is not finite raises a ``ValueError``."""
+        """Return the epoch's means; one that is not finite raises a ``ValueError``."""
         # Each process has the gradients of all already.
         own = {name: value for name, value in self.sums.items() if name != "gradient_norm"}
         sums = summed(own | {"samples": torch.tensor(self.samples)})
         samples = int(sums["samples"])
         loss = float(sums["loss"]) / samples
-        if not math.isfinite(loss):
-            raise ValueError(f"loss: got {loss} in epoch {epoch}, expected finite")
-        record = {
-            "train_loss": loss,
-            "gradient_norm": self._by_modality(self.sums["gradient_norm"], self.steps),
-        }
+        require_finite_in("loss", loss, epoch)
+        norms = self._by_modality(self.sums["gradient_norm"], self.steps)
+        require_finite_in("gradient_norm", sum(norms.values()), epoch)
+        record = {"train_loss": loss, "gradient_norm": norms}
         if "right" in sums:
             record["train_accuracy"] = float(sums["right"]) / samples
             record["share"] = self._by_modality(sums["share"], samples)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
 from rollingq_core.fusion.attention import AttentionFusion
 from rollingq_core.model import MultimodalModel
@@ -68,7 +69,7 @@ def build_paper_model(
         Inputs that can't be cut into 16 x 16 patches.
     """
     shapes = _grids(data)
-    torch.manual_seed(seed)
+    torch.manual_seed(require_integer("seed", seed, at_least=0))
     encoders = _pretrained(shapes) if pretrained else None
     if encoders is None:
         encoders = {name: vit_b16(x[1:], channels=x[0]) for name, x in shapes.items()}
@@ -86,7 +87,7 @@ def build_small_model(
     :func:`build_paper_model`.
     """
     shapes = _grids(data, smallest=1)
-    torch.manual_seed(seed)
+    torch.manual_seed(require_integer("seed", seed, at_least=0))
     encoders = {
         name: small_vit(x[1:], data.patch[name], channels=x[0], dim=dim)
         for name, x in shapes.items()

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from rollingq_core._checks import require_choice
+from rollingq_core._checks import require_choice, require_integer
 from rollingq_core._extras import needs
+from rollingq_core._padding import separated
 from rollingq_core.model import MultimodalModel
-from rollingq_core.recipe import TrainingConfig
+from rollingq_core.recipe import LARGEST_SEED, TrainingConfig
 from rollingq_core.rolling import RotationEvent
 
 with needs("train"):
@@ -123,6 +124,7 @@ class RunDescription:
     def __post_init__(self) -> None:
         require_choice("method", self.method, tuple(METHODS))
         require_choice("profile", self.profile, tuple(PROFILES))
+        require_integer("seed", self.seed, at_least=0, at_most=LARGEST_SEED)
 
     @classmethod
     def of_profile(
@@ -184,6 +186,7 @@ def measure(data: DataSplits) -> dict[str, Any]:
 
 def few(data: DataSplits, samples: int) -> DataSplits:
     """Return a dataset of at most ``samples`` in each split, evenly spaced, held in memory."""
+    require_integer("samples", samples, at_least=1)
     splits = {}
     for place in ("train", "validation", "test"):
         split = getattr(data, place)
@@ -192,7 +195,9 @@ def few(data: DataSplits, samples: int) -> DataSplits:
         # Pictures that are cut at random are cut alike each time.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            splits[place] = PairedDataset(*split.__getitems__(chosen.tolist()))
+            batch, labels = split.__getitems__(chosen.tolist())
+        inputs, padding = separated(batch)
+        splits[place] = PairedDataset(inputs, labels, padding)
     return DataSplits(
         name=data.name,
         classes=data.classes,

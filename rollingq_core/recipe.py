@@ -8,7 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rollingq_core._checks import require_number
+from rollingq_core._checks import require_choice, require_integer, require_number
+
+# What every generator of random numbers takes.
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class TrainingConfig:
     selection
         The epoch whose weights are kept: ``"best"`` on the validation split (accuracy, then loss)
         or the ``"last"``.
+
+    Raises
+    ------
+    ValueError
+        A number out of range, or one that is no integer where one counts.
     """
 
     epochs: int = 30
@@ -43,13 +51,17 @@ class TrainingConfig:
     selection: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
-        require_number("epochs", self.epochs, at_least=1)
-        require_number("batch_size", self.batch_size, at_least=1)
-        require_number("lr", self.lr, above=0)
-        for name in ("pretrain_epochs", "momentum", "weight_decay", "warmup_epochs"):
-            require_number(name, getattr(self, name), at_least=0)
-        if self.selection not in ("best", "last"):
-            raise ValueError(f"selection: got {self.selection!r}, expected 'best' or 'last'")
+        # Plain numbers, as a checkpoint holds no others.
+        for name, least in (("epochs", 1), ("pretrain_epochs", 0), ("batch_size", 1)):
+            self._keep(name, require_integer(name, getattr(self, name), at_least=least))
+        self._keep("seed", require_integer("seed", self.seed, at_least=0, at_most=LARGEST_SEED))
+        self._keep("lr", require_number("lr", self.lr, above=0))
+        for name in ("momentum", "weight_decay", "warmup_epochs"):
+            self._keep(name, require_number(name, getattr(self, name), at_least=0))
+        require_choice("selection", self.selection, ("best", "last"))
+
+    def _keep(self, name: str, value: float) -> None:
+        object.__setattr__(self, name, value)
 
 
 def learning_rate_factor(step: int, total: int, warmup: int) -> float:

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from rollingq_core._checks import require_choice, require_integer, require_number
 from rollingq_core._extras import needs
+from rollingq_core._padding import separated
 from rollingq_core.fusion.attention import AttentionFusion
 from rollingq_core.model import MultimodalModel
 from rollingq_core.recipe import TrainingConfig
@@ -37,6 +39,11 @@ class Setting:
         Whether the encoders have position embeddings.
     dim
         Token dimension d.
+
+    Raises
+    ------
+    ValueError
+        A number out of range, or one that is no integer where one counts.
     """
 
     training: TrainingConfig
@@ -48,6 +55,18 @@ class Setting:
     spacing: int = 2
     positions: bool = True
     dim: int = 32
+
+    def __post_init__(self) -> None:
+        # Plain numbers, as a checkpoint holds no others.
+        for name in ("cls_std", "rho"):
+            self._keep(name, require_number(name, getattr(self, name), above=0))
+        self._keep("beta", require_number("beta", self.beta, at_least=0))
+        counts = {"max_rotations": 0, "start_epoch": 0, "spacing": 1, "dim": 2}
+        for name, least in counts.items():
+            self._keep(name, require_integer(name, getattr(self, name), at_least=least))
+
+    def _keep(self, name: str, value: float) -> None:
+        object.__setattr__(self, name, value)
 
 
 # The last epoch is kept, at which the cosine has reached 0: nothing is selected, so that the
@@ -100,7 +119,7 @@ def build_model(
         Whether attention is fixed to the same mass on each token (a control).
     """
     shapes = input_shapes(data)
-    torch.manual_seed(seed)
+    torch.manual_seed(require_integer("seed", seed, at_least=0))
     encoders = {}
     for name, shape in shapes.items():
         patch = data.patch[name] if data.patch else None
@@ -124,7 +143,7 @@ def build_model(
 
 def input_shapes(data: DataSplits) -> dict[str, tuple[int, ...]]:
     """Return the shape of one sample, by modality."""
-    inputs, _ = data.train.__getitems__([0])
+    inputs, _ = separated(data.train.__getitems__([0])[0])
     return {name: tuple(x.shape[1:]) for name, x in inputs.items()}
 
 
@@ -148,8 +167,7 @@ def plan(
 
     Its arguments are the same; ``build`` makes the model, as :func:`build_model` does.
     """
-    if method not in METHODS:
-        raise ValueError(f"method: got {method!r}, expected one of {METHODS}")
+    require_choice("method", method, METHODS)
     model = build(data, setting, seed, uniform=method == "uniform")
     rolling = None
     if method not in ("vanilla", "uniform"):

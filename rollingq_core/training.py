@@ -1,7 +1,6 @@
 """The training loop: an optional pretraining of the encoders, then fusion with Algorithm 1."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from rollingq_core._checks import require_number
+from rollingq_core._checks import require_integer, require_number
 from rollingq_core._extras import needs
 from rollingq_core._ranks import OwnPart, own_part, rank, world_size
 from rollingq_core.checkpoint import RunState
 from rollingq_core.fusion.attention import FusionOutput
-from rollingq_core.meters import Meters, batch_sums, gradient_norms
+from rollingq_core.meters import Meters, batch_sums, gradient_norms, require_finite_in
 from rollingq_core.model import ModelOutput, MultimodalModel, batches, predict
 from rollingq_core.recipe import TrainingConfig, cosine_schedule, sgd
 from rollingq_core.rolling import RollingQ
@@ -26,8 +25,7 @@ with needs("train"):
 
     from rollingq_core._launch import finish, lost_processes_named, seen_by_all, start
     from rollingq_core.data.dataset import DataSplits
-
-ROLLING_OPTIONS = ("rho", "beta", "max_rotations", "start_epoch", "spacing", "estimate", "rotation")
+    from rollingq_core.observer import attention, close_observation, observer, run_identity
 
 
 class TrainingResult(NamedTuple):
@@ -125,18 +123,20 @@ def fit(
     ConnectionError
         Another process has stopped.
     """
-    accumulate = int(require_number("accumulate", accumulate, at_least=1))
+    require_integer("accumulate", accumulate, at_least=1)
+    require_integer("num_workers", num_workers, at_least=0)
     if clip is not None:
         require_number("clip", clip, above=0)
+    data.require_classes(model.num_classes)
     # Vanilla training is watched by the same observer, with no rotation allowed.
-    rolling = rolling or _watching(model)
+    rolling = observer(model, rolling)
     fabric = start(
         accelerator,
         precision,
         devices,
         num_nodes,
         timeout=timeout,
-        unused_parameters=config.pretrain_epochs > 0 or _attention(model) == "uniform",
+        unused_parameters=config.pretrain_epochs > 0 or attention(model) == "uniform",
     )
     # The first process draws as a single one does.
     torch.manual_seed(config.seed + 1_000_003 * rank())
@@ -196,6 +196,7 @@ def fit(
             if fusing:
                 record |= close_observation(rolling, model.modalities)
                 judged = predict(model, data.validation, **reading)
+                require_finite_in("validation_loss", judged.loss, epoch)
                 record["validation_loss"] = judged.loss
                 record["validation_accuracy"] = judged.accuracy
             run.close_epoch(record)
@@ -240,40 +241,6 @@ def _backward(
         else FusionOutput(*map(torch.cat, zip(*fusions, strict=True)))
     )
     return fusion, sum(losses)
-
-
-def _attention(model: MultimodalModel) -> str | None:
-    return getattr(model.fusion, "mode", None)
-
-
-def _watching(model: MultimodalModel) -> RollingQ:
-    return RollingQ(model.fusion, rho=1.0, beta=0.0, max_rotations=0)
-
-
-def run_identity(
-    model: MultimodalModel, data: DataSplits, config: TrainingConfig, rolling: RollingQ | None
-) -> dict[str, Any]:
-    """Return what two runs must share for one to go on from the other's checkpoint."""
-    rolling = rolling or _watching(model)
-    schedule = None if rolling.schedule is None else list(map(asdict, rolling.schedule.values()))
-    options = {name: getattr(rolling, name) for name in ROLLING_OPTIONS}
-    return {
-        "training": asdict(config),
-        "data_hash": data.data_hash,
-        "attention": _attention(model),
-        "rolling": options | {"schedule": schedule},
-    }
-
-
-def close_observation(rolling: RollingQ, modalities: Sequence[str]) -> dict[str, Any]:
-    """End RollingQ's epoch, and return what the history keeps of it."""
-    event = rolling.end_epoch()
-    return {
-        "air": rolling.last.air,
-        "query_norm": float(rolling.last.query.norm()),
-        "cosines": dict(zip(modalities, rolling.last.cosines.tolist(), strict=True)),
-        "rotation": asdict(event) if event else None,
-    }
 
 
 def total_loss(output: ModelOutput, labels: Tensor) -> Tensor:

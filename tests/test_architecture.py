@@ -20,6 +20,7 @@ FLOORS = [
     {"fusion", "encoders"},
     {"rolling", "model", "balancing"},
     {"meters", "recipe"},
+    {"observer"},
     {"training", "evaluation", "theory"},
     {"settings", "plots"},
     {"paper"},

@@ -308,7 +308,7 @@ def test_a_bar_shows_the_progress(capsys):
         ({"methods": ["rolling"]}, r"methods: got \['rolling'\], expected some of"),
         ({"methods": []}, r"methods: got \[\], expected some of"),
         ({"methods": ["random_matched"]}, "expected also 'rollingq' to pair with"),
-        ({"together": 0}, "together: got 0, expected a finite number of at least 1"),
+        ({"together": 0}, "together: got 0, expected an integer of at least 1"),
         ({"over": {"dim": [8]}}, r"over: got \['dim'\], expected some of \('rho'"),
         ({"over": {"rho": [0.0]}}, "rho: got 0.0, expected a finite number above 0"),
         ({"over": {"beta": [-1.0]}}, "beta: got -1.0, expected a finite number of at least 0"),

@@ -1,13 +1,17 @@
 """Paired samples in memory, and the preparation every dataset of the book shares."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from rollingq_core._checks import require_integer, require_number
+from rollingq_core._padding import as_padding, padding_name
+from rollingq_core._tensors import as_input, as_labels, require_labels
 
 
 class PairedDataset(Dataset):
@@ -18,46 +22,50 @@ class PairedDataset(Dataset):
     inputs : mapping of str to Tensor
         Modality name to a tensor ``[N, ...]``; kept as float32.
     labels : Tensor
-        Class indices ``[N]``; kept as int64.
+        Class indices ``[N]``, from 0; kept as int64.
+    padding : mapping of str to Tensor, optional
+        Modality name to a boolean mask ``[N, L]``, True where a token that its encoder makes is
+        padding; a sample that lacks the modality is True throughout. A batch carries it under the
+        modality's name and ``_padding``.
 
     Raises
     ------
     ValueError
-        If there is no modality, ``labels`` is not one-dimensional, or the lengths differ.
+        If there is no modality, an input is not made of real numbers, labels are not integers from
+        0 in one dimension, the lengths differ, or the padding does not fit (see
+        :func:`rollingq_core._padding.as_padding`).
     """
 
-    def __init__(self, inputs: Mapping[str, Tensor], labels: Tensor):
+    def __init__(
+        self,
+        inputs: Mapping[str, Tensor],
+        labels: Tensor,
+        padding: Mapping[str, Tensor] | None = None,
+    ):
         if not inputs:
             raise ValueError("inputs: got no modality, expected at least one")
-        labels = torch.as_tensor(labels)
-        if labels.ndim != 1:
-            raise ValueError(f"labels: got shape {tuple(labels.shape)}, expected [N]")
-        if labels.is_floating_point() or labels.is_complex():
-            raise ValueError(f"labels: got dtype {labels.dtype}, expected integers")
-        self.labels = labels.to(torch.int64)
-        self.inputs = {
-            name: torch.as_tensor(values).to(torch.float32) for name, values in inputs.items()
-        }
-        for name, values in self.inputs.items():
-            if values.ndim < 2 or len(values) != len(labels):
-                raise ValueError(
-                    f"inputs[{name!r}]: got shape {tuple(values.shape)}, "
-                    f"expected [{len(labels)}, ...] to match labels"
-                )
+        self.labels = as_labels(labels)
+        count = len(self.labels)
+        self.inputs = {name: as_input(name, values, count) for name, values in inputs.items()}
+        self.padding = as_padding(padding, self.inputs, count)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
-        return {name: values[index] for name, values in self.inputs.items()}, self.labels[index]
+        return {name: values[index] for name, values in self._columns()}, self.labels[index]
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
         """Return the samples at ``indices`` as one batch; use with an identity ``collate_fn``."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        return {name: values[chosen] for name, values in self.inputs.items()}, self.labels[chosen]
+        return {name: values[chosen] for name, values in self._columns()}, self.labels[chosen]
+
+    def _columns(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.inputs.items()
+        yield from ((padding_name(name), mask) for name, mask in self.padding.items())
 
     def with_inputs(self, **tensors: Tensor) -> "PairedDataset":
-        """Return a dataset with the same labels and some modalities replaced.
+        """Return a dataset with the same labels and padding, and some modalities replaced.
 
         Raises
         ------
@@ -69,7 +77,7 @@ class PairedDataset(Dataset):
             raise ValueError(
                 f"tensors: got modalities {unknown}, expected some of {[*self.inputs]}"
             )
-        return PairedDataset({**self.inputs, **tensors}, self.labels)
+        return PairedDataset({**self.inputs, **tensors}, self.labels, self.padding)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,11 @@ class DataSplits:
     data_hash : str
         SHA-256 over all tensors of all splits (see :func:`hash_splits`), or that of a cache and
         the name of its split.
+
+    Raises
+    ------
+    ValueError
+        If a label is none of the classes.
     """
 
     name: str
@@ -100,12 +113,26 @@ class DataSplits:
     patch: dict[str, tuple[int, int]] | None
     data_hash: str
 
+    def __post_init__(self) -> None:
+        self.require_classes(len(self.classes))
+
+    def require_classes(self, classes: int) -> None:
+        """Raise ``ValueError`` when a split has labels that are none of so many classes."""
+        for place in ("train", "validation", "test"):
+            labels = getattr(getattr(self, place), "labels", None)
+            if labels is not None:  # a dataset may tell its labels batch by batch only
+                require_labels(f"{place}.labels", torch.as_tensor(labels), classes)
+
 
 def hash_splits(*splits: PairedDataset) -> str:
-    """Return the SHA-256 (hex) over names, shapes and values of all tensors, in order."""
+    """Return the SHA-256 (hex) over names, shapes and values of all tensors, in order.
+
+    Padding counts where there is any.
+    """
     digest = hashlib.sha256()
     for split in splits:
-        for name, values in [*sorted(split.inputs.items()), ("labels", split.labels)]:
+        masks = [(padding_name(name), mask) for name, mask in sorted(split.padding.items())]
+        for name, values in [*sorted(split.inputs.items()), ("labels", split.labels), *masks]:
             array = np.ascontiguousarray(values.numpy())
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             digest.update(array.tobytes())
@@ -116,16 +143,18 @@ def standardise(train: PairedDataset, *others: PairedDataset) -> tuple[PairedDat
     """Subtract the mean and divide by the standard deviation of the training split.
 
     One scalar mean and one scalar deviation per modality, taken from ``train`` only and applied
-    to every split.
+    to every split. Padding does not count where the inputs are tokens ``[N, L, ...]``, one for each
+    of the mask's columns; of other inputs, samples of which all is padding don't.
 
     Raises
     ------
     ValueError
-        If a modality of ``train`` is constant or not finite.
+        If a modality of ``train`` is constant, not finite, or padding alone.
     """
     scales = {}
     for name, values in train.inputs.items():
-        mean, deviation = values.double().mean(), values.double().std(correction=0)
+        present = _unpadded(values, train.padding.get(name)).double()
+        mean, deviation = present.mean(), present.std(correction=0)
         if not (torch.isfinite(deviation) and deviation > 0):
             raise ValueError(
                 f"train.inputs[{name!r}]: got standard deviation {deviation.item()}, "
@@ -142,6 +171,13 @@ def standardise(train: PairedDataset, *others: PairedDataset) -> tuple[PairedDat
         )
 
     return tuple(scaled(split) for split in (train, *others))
+
+
+def _unpadded(values: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return values
+    by_token = values.ndim == 3 and values.shape[1] == mask.shape[1]
+    return values[~mask] if by_token else values[~mask.all(dim=1)]
 
 
 def corrupt_tokens(
@@ -170,8 +206,7 @@ def corrupt_tokens(
     ValueError
         If the probability is outside [0, 1] or the patch does not divide the grid.
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability: got {probability}, expected a number in [0, 1]")
+    require_number("probability", probability, at_least=0, at_most=1)
     height, width = patch
     if inputs.ndim != 4 or inputs.shape[2] % height or inputs.shape[3] % width:
         raise ValueError(
@@ -194,7 +229,9 @@ def corrupt_splits(
     """Apply :func:`corrupt_tokens` to every modality of every split, once.
 
     Each split has a generator of its own, so its noise does not depend on the others' sizes.
+    Padding stays what it is.
     """
+    require_integer("seed", seed, at_least=0)
     corrupted = []
     for position, split in enumerate(splits):
         state = np.random.SeedSequence([seed, position]).generate_state(1, np.uint64)

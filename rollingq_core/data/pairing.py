@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from rollingq_core._checks import require_integer
+
 
 def balanced_choice(labels: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
     """Draw ``count`` different positions, the classes as equally frequent as possible.
@@ -23,10 +25,9 @@ def balanced_choice(labels: np.ndarray, count: int, generator: np.random.Generat
     Raises
     ------
     ValueError
-        If ``count`` is below one, or a class has too few candidates.
+        If ``count`` is no integer of at least 1, or a class has too few candidates.
     """
-    if count < 1:
-        raise ValueError(f"count: got {count}, expected at least 1")
+    require_integer("count", count, at_least=1)
     classes = np.unique(labels)
     chosen = []
     for position, label in enumerate(classes):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from rollingq_core._checks import require_integer, require_number
 from rollingq_core.data.dataset import DataSplits, PairedDataset, hash_splits
 
 
@@ -40,7 +41,8 @@ def load(
     Raises
     ------
     ValueError
-        If a size is below one or the probability is outside [0, 1].
+        If a size is no integer of at least 1, the seed is none of at least 0, a strength is not
+        finite, or the probability is outside [0, 1].
     """
     sizes = {
         "classes": classes,
@@ -51,12 +53,11 @@ def load(
         "test_samples": test_samples,
     }
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}: got {size}, expected at least 1")
-    if not 0 <= signal_probability <= 1:
-        raise ValueError(
-            f"signal_probability: got {signal_probability}, expected a number in [0, 1]"
-        )
+        require_integer(name, size, at_least=1)
+    require_integer("seed", seed, at_least=0)
+    require_number("signal_probability", signal_probability, at_least=0, at_most=1)
+    require_number("audio_strength", audio_strength)
+    require_number("visual_strength", visual_strength)
 
     generator = torch.Generator().manual_seed(seed)
     strengths = {"audio": audio_strength, "visual": visual_strength}

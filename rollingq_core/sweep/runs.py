@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from rollingq_core._checks import require_number
+from rollingq_core._checks import require_integer
 from rollingq_core.data import load_dataset
 from rollingq_core.settings import METHODS, Run, Setting, one_thread, plan
 from rollingq_core.sweep.together import Replica, fit_together
@@ -91,7 +91,8 @@ def sweep(
     Raises
     ------
     ValueError
-        No such method or option, a random control without ``"rollingq"``, or ``together`` below 1.
+        No such method or option, a random control without ``"rollingq"``, or a number that is no
+        integer in its range.
     """
     over = dict(over or {})
     if foreign := [name for name in over if name not in ROLLING]:
@@ -101,7 +102,10 @@ def sweep(
         raise ValueError(f"methods: got {list(methods)}, expected some of {METHODS}")
     if "rollingq" not in methods and set(methods) & set(WAVES[2]):
         raise ValueError(f"methods: got {list(methods)}, expected also 'rollingq' to pair with")
-    size = int(require_number("together", together, at_least=1))
+    size = require_integer("together", together, at_least=1)
+    require_integer("n_jobs", n_jobs)
+    for seed in seeds:
+        require_integer("seeds", seed, at_least=0)
     still = tuple(method for method in methods if method in UNTURNED)
     turned = tuple(method for method in methods if method not in UNTURNED)
     grid = [tuple(zip(over, values, strict=True)) for values in product(*over.values())]

@@ -2,11 +2,10 @@
 
 import copy
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
@@ -14,22 +13,13 @@ from torch.utils.data import DataLoader
 from rollingq_core._checks import vectorised
 from rollingq_core.air import RunningExpectation
 from rollingq_core.checkpoint import RunState
-from rollingq_core.data import DataSplits
 from rollingq_core.fusion.attention import FusionOutput
-from rollingq_core.meters import Meters, batch_sums
-from rollingq_core.model import MultimodalModel, batches
-from rollingq_core.recipe import TrainingConfig, cosine_schedule, sgd
-from rollingq_core.rolling import RollingQ
-from rollingq_core.training import TrainingResult, close_observation, shuffled, total_loss
-
-
-class Replica(NamedTuple):
-    """The arguments of one :func:`rollingq_core.training.fit`."""
-
-    model: MultimodalModel
-    data: DataSplits
-    config: TrainingConfig
-    rolling: RollingQ | None = None
+from rollingq_core.meters import Meters, batch_sums, require_finite_in
+from rollingq_core.model import batches
+from rollingq_core.observer import close_observation, observer
+from rollingq_core.recipe import cosine_schedule, sgd
+from rollingq_core.sweep.replicas import Replica, require_alike
+from rollingq_core.training import TrainingResult, shuffled, total_loss
 
 
 def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
@@ -47,13 +37,14 @@ def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
     Raises
     ------
     ValueError
-        No replica, replicas that differ in more, dropout (each run draws its own), or values that
-        are not finite.
+        No replica, replicas that differ in more, dropout (each run draws its own), a RollingQ that
+        is bound to another model's layer, labels that are none of the classes, or values that are
+        not finite.
     """
-    _require_alike(replicas)
+    require_alike(replicas)
     model, data, config, _ = replicas[0]
     stack = _Stack(replicas)
-    rollings = [r.rolling or RollingQ(r.model.fusion, 1.0, 0.0, 0) for r in replicas]
+    rollings = [observer(r.model, r.rolling) for r in replicas]
     runs = [
         RunState({}, {"model": stack.member(i)}, config.selection) for i in range(len(rollings))
     ]
@@ -92,7 +83,9 @@ def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
         stack.part(optimizer)
         judged = _validate(stack) if fusing else {}  # with the query as turned just now
         for row, run, record in zip(stack.rows, runs, records, strict=True):
-            run.close_epoch(record | {name: float(x[row]) for name, x in judged.items()})
+            found = {name: float(x[row]) for name, x in judged.items()}
+            require_finite_in("validation_loss", found.get("validation_loss", 0.0), record["epoch"])
+            run.close_epoch(record | found)
     for replica, run in zip(replicas, runs, strict=True):
         replica.model.load_state_dict(run.best["model"])
     return [TrainingResult(run.history, run.best["epoch"]) for run in runs]
@@ -231,34 +224,3 @@ def _validate(stack: _Stack) -> dict[str, Tensor]:
         "validation_loss": vmap(cross_entropy)(logits.cpu().double(), labels.cpu()),
         "validation_accuracy": (logits.argmax(dim=2) == labels).float().mean(dim=1),
     }
-
-
-def _traits(replica: Replica) -> dict[str, Any]:
-    """Return what replicas that train together have in common."""
-    plain = (bool, int, float, str, list, tuple)
-    splits = (replica.data.train, replica.data.validation)
-    return {
-        "architecture": [
-            (type(m), {k: v for k, v in vars(m).items() if isinstance(v, plain)} | {"training": 0})
-            for m in replica.model.modules()
-        ],
-        "configuration": replace(replica.config, seed=0),
-        "data sizes": [{k: x.shape for k, x in split.inputs.items()} for split in splits],
-    }
-
-
-def _require_alike(replicas: Sequence[Replica]) -> None:
-    if not replicas:
-        raise ValueError("replicas: got none, expected at least one")
-    if len({id(replica.model) for replica in replicas}) < len(replicas):
-        raise ValueError("replicas: got one model twice, expected a model each")
-    first = _traits(replicas[0])
-    for index, replica in enumerate(replicas):
-        modules = [*replica.model.modules()]
-        rates = [m.p for m in modules if isinstance(m, nn.Dropout)]
-        rates += [getattr(m, "attention_dropout", 0) for m in modules]
-        if any(rates):
-            raise ValueError(f"replicas: got dropout in number {index}, expected none")
-        for trait, value in _traits(replica).items():
-            if value != first[trait]:
-                raise ValueError(f"replicas: got another {trait} in number {index} than in 0")

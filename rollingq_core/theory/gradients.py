@@ -5,8 +5,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.functional import jacobian
 
 from rollingq_core._checks import require_tensor
+from rollingq_core._padding import separated
+from rollingq_core._tensors import require_labels
 from rollingq_core.model import MultimodalModel
 
 
@@ -93,9 +96,14 @@ def path_sizes(model: MultimodalModel, inputs: dict[str, Tensor], labels: Tensor
     Raises
     ------
     ValueError
-        The fusion has several heads, uniform attention, or the class token among its keys.
+        The fusion has several heads, uniform attention, or the class token among its keys; there is
+        padding; or labels are none of the classes.
     """
     layer = model.fusion
+    _, padding = separated(inputs)
+    if padding:
+        raise ValueError(f"inputs: got padding of {[*padding]}, expected none")
+    require_labels("labels", labels, model.num_classes)
     if layer.num_heads != 1 or layer.mode != "softmax" or layer.cls_self_key:
         raise ValueError(
             f"model: got a fusion with num_heads={layer.num_heads}, mode={layer.mode!r}, "
@@ -109,18 +117,17 @@ def path_sizes(model: MultimodalModel, inputs: dict[str, Tensor], labels: Tensor
     (upstream,) = torch.autograd.grad(loss, output.fused)
     model.train(training)
     with torch.no_grad():
-        if isinstance(layer.out_proj, nn.Linear):
-            upstream = upstream @ layer.out_proj.weight
-        paths = gradient_paths(
-            upstream,
-            torch.cat(tokens, 1),
-            output.query[0],
-            layer.k_proj.weight.T,
-            layer.v_proj.weight.T,
-        )
+        upstream = upstream @ _map(layer.out_proj, tokens[0]).T
+        key_map, value_map = (_map(layer, tokens[0]) for layer in (layer.k_proj, layer.v_proj))
+        paths = gradient_paths(upstream, torch.cat(tokens, 1), output.query[0], key_map, value_map)
 
         def size(gradient: Tensor) -> Tensor:
             parts = gradient.norm(dim=-1).split([z.shape[1] for z in tokens], dim=1)
             return torch.stack([part.sum(1).mean() for part in parts])
 
         return PathSizes(output.share.mean(0), size(paths.value), size(paths.key), size(sum(paths)))
+
+
+def _map(module: nn.Module, tokens: Tensor) -> Tensor:
+    """Return the matrix W of an affine map ``z W + b``, whatever the module is made of."""
+    return jacobian(module, tokens[0, 0]).T

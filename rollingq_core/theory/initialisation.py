@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from rollingq_core._checks import require_number
+from rollingq_core._checks import require_integer, require_number
 
 
 class InitialAttention(NamedTuple):
@@ -39,7 +39,16 @@ def random_tokens(
         Tokens L_m of each modality.
     generator
         Source of chance.
+
+    Raises
+    ------
+    ValueError
+        A number that is no integer of at least 1.
     """
+    require_integer("draws", draws, at_least=1)
+    require_integer("dim", dim, at_least=1)
+    for count in counts:
+        require_integer("counts", count, at_least=1)
     return [
         nn.functional.layer_norm(torch.randn(draws, n, dim, generator=generator), (dim,))
         for n in counts

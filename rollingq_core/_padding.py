@@ -1,0 +1,54 @@
+"""Which tokens are padding: a mask beside each modality that needs one.
+
+A batch carries the mask of a modality under the modality's name and ``_padding``.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SUFFIX = "_padding"
+
+
+def padding_name(modality: str) -> str:
+    """Return the name under which a batch carries a modality's padding."""
+    return f"{modality}{SUFFIX}"
+
+
+def separated(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return a batch's modalities, and the padding of those that have any, by modality."""
+    padding = {name: inputs[padding_name(name)] for name in inputs if padding_name(name) in inputs}
+    masks = {padding_name(name) for name in padding}
+    return {name: x for name, x in inputs.items() if name not in masks}, padding
+
+
+def as_padding(padding: Mapping[str, Any] | None, names: Mapping[str, Any], size: int):
+    """Return the masks ``[N, L]`` of ``size`` samples, by modality.
+
+    Raises
+    ------
+    ValueError
+        A mask of no modality among ``names``, not boolean, of another shape or number of samples;
+        a modality whose name is that of a mask; or a sample that has no token in any modality.
+    """
+    if clash := [name for name in names if padding_name(name) in names]:
+        taken = [padding_name(name) for name in clash]
+        raise ValueError(f"inputs: got modalities {taken}, expected other names: those of padding")
+    padding = {name: torch.as_tensor(mask) for name, mask in (padding or {}).items()}
+    if foreign := sorted(set(padding) - set(names)):
+        raise ValueError(f"padding: got modalities {foreign}, expected some of {[*names]}")
+    for name, mask in padding.items():
+        if mask.dtype != torch.bool or mask.ndim != 2 or len(mask) != size:
+            raise ValueError(
+                f"padding[{name!r}]: got {mask.dtype} of shape {list(mask.shape)}, "
+                f"expected bool of shape [{size}, L]"
+            )
+    if len(padding) == len(names):
+        empty = torch.stack([mask.all(dim=1) for mask in padding.values()]).all(dim=0)
+        if empty.any():
+            raise ValueError(
+                f"padding: got {int(empty.sum())} samples with only padding, expected a token"
+            )
+    return padding

@@ -1,0 +1,61 @@
+"""Replicas of one model: what they have in common, so that they can be trained as one batch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from rollingq_core.data import DataSplits
+from rollingq_core.model import MultimodalModel
+from rollingq_core.recipe import TrainingConfig
+from rollingq_core.rolling import RollingQ
+
+
+class Replica(NamedTuple):
+    """The arguments of one :func:`rollingq_core.training.fit`."""
+
+    model: MultimodalModel
+    data: DataSplits
+    config: TrainingConfig
+    rolling: RollingQ | None = None
+
+
+def _traits(replica: Replica) -> dict[str, Any]:
+    """Return what replicas that train together have in common."""
+    plain = (bool, int, float, str, list, tuple)
+    splits = (replica.data.train, replica.data.validation)
+    return {
+        "architecture": [
+            (type(m), {k: v for k, v in vars(m).items() if isinstance(v, plain)} | {"training": 0})
+            for m in replica.model.modules()
+        ],
+        "configuration": replace(replica.config, seed=0),
+        "data sizes": [
+            [
+                [(name, x.shape) for name, x in part.items()]
+                for part in (split.inputs, split.padding)
+            ]
+            for split in splits
+        ],
+    }
+
+
+def require_alike(replicas: Sequence[Replica]) -> None:
+    """Raise ``ValueError`` when replicas can't be trained as one batch."""
+    if not replicas:
+        raise ValueError("replicas: got none, expected at least one")
+    if len({id(replica.model) for replica in replicas}) < len(replicas):
+        raise ValueError("replicas: got one model twice, expected a model each")
+    for replica in replicas:
+        replica.data.require_classes(replica.model.num_classes)
+    first = _traits(replicas[0])
+    for index, replica in enumerate(replicas):
+        modules = [*replica.model.modules()]
+        rates = [m.p for m in modules if isinstance(m, nn.Dropout)]
+        rates += [getattr(m, "attention_dropout", 0) for m in modules]
+        if any(rates):
+            raise ValueError(f"replicas: got dropout in number {index}, expected none")
+        for trait, value in _traits(replica).items():
+            if value != first[trait]:
+                raise ValueError(f"replicas: got another {trait} in number {index} than in 0")
