@@ -101,22 +101,30 @@ def _require_machine(accelerator: str, precision: str, devices: int | str, num_n
 def lost_processes_named(fabric: Fabric) -> Iterator[None]:
     """Raise a ``ConnectionError`` when another process has gone or does not answer in time.
 
-    Those that this process has started are ended then, as one that hangs would stay for ever.
+    Those that this process has started are ended then, as one that hangs would stay for ever; so
+    are they where the user has stopped this one.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        _end_started(fabric)
+        raise
     except RuntimeError as error:
         several = fabric.world_size
         if several == 1 or not any(word in str(error).lower() for word in LOST):
             raise
-        for process in getattr(fabric.strategy.launcher, "procs", ()):
-            process.kill()
+        _end_started(fabric)
         reason = (str(error).splitlines() or [""])[0]
         raise ConnectionError(
             f"process {fabric.global_rank} of {several}: another one has stopped or does not "
             "answer; start the same command again to go on from the last checkpoint "
             f"({reason})"
         ) from error
+
+
+def _end_started(fabric: Fabric) -> None:
+    for process in getattr(fabric.strategy.launcher, "procs", ()):
+        process.kill()
 
 
 def seen_by_all(path: str | Path) -> bool:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rollingq_core._extras import needs
 from rollingq_core.model import MultimodalModel
 from rollingq_core.recipe import TrainingConfig
 from rollingq_core.rolling import RollingQ
 
-with needs("train"):
+if TYPE_CHECKING:  # what trains needs more than torch, what watches does not
     from rollingq_core.data.dataset import DataSplits
 
 OPTIONS = ("rho", "beta", "max_rotations", "start_epoch", "spacing", "estimate", "rotation")
@@ -41,7 +40,7 @@ def attention(model: MultimodalModel) -> str | None:
 
 
 def run_identity(
-    model: MultimodalModel, data: DataSplits, config: TrainingConfig, rolling: RollingQ | None
+    model: MultimodalModel, data: "DataSplits", config: TrainingConfig, rolling: RollingQ | None
 ) -> dict[str, Any]:
     """Return what two runs must share for one to go on from the other's checkpoint."""
     rolling = observer(model, rolling)

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from rollingq_core._checks import require_choice, require_integer
 from rollingq_core.data import DATASETS, LARGE_DATASETS
 from rollingq_core.data.dataset import DataSplits
 from rollingq_core.evaluation import LEVELS
 from rollingq_core.profiles import RunDescription, measure
+from rollingq_core.recipe import LARGEST_SEED
 from rollingq_core.records import provenance, write_record
 from rollingq_core.reproduce.comparison import REPORTS
 from rollingq_core.run_folder import CHECKPOINT, load_trained, read_description
@@ -33,7 +35,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         + "; ".join(f"{name}, {what}" for name, (_, what) in TESTS.items()),
         epilog="example: python -m rollingq_core evaluate runs/digits --test noise",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, stopped="stopped, and nothing was written; run it again")
     parser.add_argument("checkpoint", type=Path, help="what train wrote: the folder or the file")
     parser.add_argument("--test", choices=[*TESTS], required=True)
     parser.add_argument(
@@ -83,6 +85,8 @@ def evaluate(
     OSError or ValueError
         The checkpoint is missing, damaged or of another run, or the data does not fit it.
     """
+    require_choice("test", test, tuple(TESTS))
+    require_integer("seed", seed, at_least=0, at_most=LARGEST_SEED)
     place, path = _device(device), Path(checkpoint)
     path = path / CHECKPOINT if path.is_dir() else path
     description = read_description(path.parent)
@@ -155,8 +159,8 @@ def _number(value: float | None) -> str:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.ones(1, device=device).sum().item()  # some take a tensor, but compute nothing
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(f"--device: got {name!r}, which can't be used ({reason})") from error
     return device

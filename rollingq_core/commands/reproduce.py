@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+from rollingq_core._launch import PRECISIONS
 from rollingq_core.data import DATASETS, LARGE_DATASETS
 from rollingq_core.profiles import PROFILES
 from rollingq_core.reproduce import comparison, grid, regimes, scale
@@ -21,7 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="compute a result record anew",
         epilog="example: python -m rollingq_core reproduce comparison --data digits --seeds 12",
     )
-    parser.set_defaults(run=partial(run, parser))
+    parser.set_defaults(run=partial(run, parser), stopped="stopped; run it again to go on")
     parser.add_argument(
         "recipes",
         nargs="+",
@@ -37,7 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--setting", choices=[*SETTINGS], help="not of maps and scale; P")
     parser.add_argument("--profile", choices=[*PROFILES], help="of scale only; gpu by default")
-    parser.add_argument("--precision", help="of scale only, for example bf16-mixed")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of scale only")
     parser.add_argument("--seeds", type=int, help="how many; those of the book by default")
     parser.add_argument(
         "--jobs", type=int, help="processes to use; 2 by default, and 1 for scale (one GPU)"

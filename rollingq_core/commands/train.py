@@ -10,6 +10,8 @@ from typing import Any
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from tqdm.auto import tqdm
 
+from rollingq_core._launch import PRECISIONS
+from rollingq_core.checkpoint import load_checkpoint
 from rollingq_core.data import DATASETS, LARGE_DATASETS
 from rollingq_core.profiles import (
     METHODS,
@@ -30,7 +32,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         epilog="example: python -m rollingq_core train --data digits --method mt+rollingq "
         "--profile cpu --out runs/digits",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, stopped="stopped; run it again to go on")
     parser.add_argument("--data", choices=[*DATASETS, *LARGE_DATASETS], default="digits")
     parser.add_argument("--method", choices=[*METHODS], default="mt+rollingq")
     parser.add_argument(
@@ -47,7 +49,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     machine.add_argument("--accelerator", choices=("auto", "cpu", "cuda", "mps"))
     machine.add_argument("--devices", default="1", help="number of devices a node, or auto")
     machine.add_argument("--nodes", type=int, default=1)
-    machine.add_argument("--precision", default="32-true", help="for example bf16-mixed")
+    machine.add_argument("--precision", choices=PRECISIONS, default="32-true")
     machine.add_argument("--compile", action="store_true", help="use torch.compile")
     machine.add_argument("--accumulate", type=int, default=1, help="pieces to cut a batch into")
     machine.add_argument("--clip", type=float, help="largest norm of the gradients")
@@ -67,23 +69,38 @@ def run(options: argparse.Namespace) -> None:
         if next(calls):  # the first shows what an earlier command has told
             tqdm.write(line(history[-1], total))
 
-    finished = train_in(
-        options.out,
-        wanted,
-        watch=watch,
-        progress=True,
-        devices=_devices(options.devices),
-        num_nodes=options.nodes,
-        precision=options.precision,
-        compile=options.compile,
-        accumulate=options.accumulate,
-        clip=options.clip,
-        num_workers=options.workers,
-        **({"accelerator": options.accelerator} if options.accelerator else {}),
-    )
-    if not getattr(rank_zero_only, "rank", 0):
+    machine = {
+        "devices": _devices(options.devices),
+        "num_nodes": options.nodes,
+        "precision": options.precision,
+        "compile": options.compile,
+        "accumulate": options.accumulate,
+        "clip": options.clip,
+        "num_workers": options.workers,
+    }
+    if options.accelerator:
+        machine["accelerator"] = options.accelerator
+    try:
+        finished = train_in(options.out, wanted, watch=watch, progress=True, **machine)
+    except KeyboardInterrupt:
+        if not _is_first():
+            raise SystemExit(130) from None
+        raise KeyboardInterrupt(_where_stopped(options.out / CHECKPOINT)) from None
+    if _is_first():
         epoch = finished.result.selected_epoch + 1
         print(f"{options.out / CHECKPOINT}: weights of epoch {epoch}")
+
+
+def _is_first() -> bool:
+    """Return whether this is the one process that writes and tells, of those that train."""
+    return not getattr(rank_zero_only, "rank", 0)
+
+
+def _where_stopped(checkpoint: Path) -> str:
+    # The file knows best: an epoch that was told of last may not be the last one saved.
+    epochs = len(load_checkpoint(checkpoint)["history"]) if checkpoint.is_file() else 0
+    where = f"after epoch {epochs}" if epochs else "before the end of the first epoch"
+    return f"stopped {where}; run it again to go on"
 
 
 def describe(options: argparse.Namespace) -> RunDescription:
