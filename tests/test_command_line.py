@@ -127,7 +127,7 @@ def test_verify_of_a_damaged_folder_ends_with_code_1(cremad_root, capsys):
     ("options", "message"),
     [
         (["--root", "nowhere"], "nowhere has no folder VideoFlash. CREMA-D can't be fetched"),
-        (["--jobs", "0"], "jobs: got 0, expected a finite number of at least 1"),
+        (["--jobs", "0"], "jobs: got 0, expected an integer of at least 1"),
     ],
 )
 @pytest.mark.parametrize("action", ["prepare", "verify"])

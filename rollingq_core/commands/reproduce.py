@@ -38,7 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--setting", choices=[*SETTINGS], help="not of maps and scale; P")
     parser.add_argument("--profile", choices=[*PROFILES], help="of scale only; gpu by default")
-    parser.add_argument("--precision", choices=PRECISIONS, help="of scale only")
+    parser.add_argument("--precision", help=f"of scale only: {', '.join(PRECISIONS)}")
     parser.add_argument("--seeds", type=int, help="how many; those of the book by default")
     parser.add_argument(
         "--jobs", type=int, help="processes to use; 2 by default, and 1 for scale (one GPU)"
