@@ -59,8 +59,8 @@ cls = torch.tensor([1.0, 0.0])
 # (eq-2-1)=
 # $$
 # \begin{aligned}
-# q &= z_{cls} W_Q R, \\
-# K &= [z^a\,;\, z^v]\, W_K, \\
+# q &= z_{cls} W_Q R, \cr
+# K &= [z^a\,;\, z^v]\, W_K, \cr
 # V &= [z^a\,;\, z^v]\, W_V
 # \end{aligned}
 # \tag{2.1}
@@ -211,7 +211,7 @@ def textbook(layer, tokens):
 #
 # $$
 # \begin{aligned}
-# q\,(z W_K)^\top &= (q W_K^\top)\, z^\top, \\
+# q\,(z W_K)^\top &= (q W_K^\top)\, z^\top, \cr
 # p\,(z W_V) &= (p z)\, W_V .
 # \end{aligned}
 # $$
@@ -299,7 +299,7 @@ Table(
 # :class: in-the-paper
 # $$
 # \begin{aligned}
-# & \sum_{j=1}^{L^m} \frac{q\, (k_{i,j}^m)^\top}{\sqrt d} \\
+# & \sum_{j=1}^{L^m} \frac{q\, (k_{i,j}^m)^\top}{\sqrt d} \cr
 # &\ = \frac{L^m}{\sqrt d}\, \lVert q \rVert\, \lVert \hat k_i^m \rVert \cos\theta_i^m
 # \end{aligned}
 # \tag{4}
@@ -398,9 +398,9 @@ Table(
 # (eq-2-2)=
 # $$
 # \begin{aligned}
-# s^a &= \operatorname{sigmoid}(\ell^a - \ell^v), \\
-# \ell^m &= \log L_m & \text{(count)} \\
-# &\ + \frac{\lvert q \rvert\, \lVert \hat k^m \rVert}{\sqrt d} \cos\theta^m & \text{(mean logit)} \\
+# s^a &= \operatorname{sigmoid}(\ell^a - \ell^v), \cr
+# \ell^m &= \log L_m & \text{(count)} \cr
+# &\ + \frac{\lvert q \rvert\, \lVert \hat k^m \rVert}{\sqrt d} \cos\theta^m & \text{(mean logit)} \cr
 # &\ + J^m & \text{(spread)}
 # \end{aligned}
 # \tag{2.2}

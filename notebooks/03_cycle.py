@@ -264,7 +264,7 @@ print(f"summed logits, the same:     {logits[0]:.1f} ± {logits[1]:.1f}")
 # $$
 # \begin{aligned}
 # \frac{\partial \mathcal L}{\partial z_j}
-# &= p_j\, g\, W_V^\top & \text{(value path)} \\
+# &= p_j\, g\, W_V^\top & \text{(value path)} \cr
 # &+ \frac{p_j}{\sqrt d}\, \big(g \cdot (v_j - h)\big)\, q\, W_K^\top & \text{(key path)}
 # \end{aligned}
 # \tag{3.1}
@@ -325,7 +325,7 @@ for i in range(B):
 #
 # $$
 # \begin{aligned}
-# \sum_{j \in a} p_j\, g \cdot (v_j - h) &= s^a s^v\; g \cdot (h^a - h^v) \\
+# \sum_{j \in a} p_j\, g \cdot (v_j - h) &= s^a s^v\; g \cdot (h^a - h^v) \cr
 # &= -\sum_{j \in v} p_j\, g \cdot (v_j - h).
 # \end{aligned}
 # $$
@@ -644,7 +644,7 @@ print(f"and its probe changes by {signed(mean, 1)} ± {half:.1f} points")
 # (eq-3-2)=
 # $$
 # \begin{aligned}
-# \dot a &= G\,\Delta - a, \\
+# \dot a &= G\,\Delta - a, \cr
 # \dot\Delta &= r\,(\tanh a + b - \Delta).
 # \end{aligned}
 # \tag{3.2}
