@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from numbers import Real
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-PADDING = "_padding"
+from rollingq_core._padding import separated
+from rollingq_core._tensors import as_labels, require_labels
 
 
 def require_answers(logits: object, labels: object) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,8 @@ def require_answers(logits: object, labels: object) -> tuple[Tensor, Tensor]:
         raise ValueError(f"logits: got {_kind(logits)}, expected a float tensor of shape [N, C]")
     if logits.dim() != 2 or 0 in logits.shape:
         raise ValueError(f"logits: got shape {list(logits.shape)}, expected [N, C], not empty")
-    labels = require_labels("labels", labels, logits.shape[1])
+    labels = as_labels(labels).cpu()
+    require_labels("labels", labels, logits.shape[1])
     if labels.shape != logits.shape[:1]:
         raise ValueError(
             f"labels: got shape {list(labels.shape)} with logits {list(logits.shape)}, "
@@ -46,25 +47,6 @@ def require_answers(logits: object, labels: object) -> tuple[Tensor, Tensor]:
             "expected finite numbers"
         )
     return probabilities, labels
-
-
-def require_labels(name: str, labels: object, classes: int | None = None) -> Tensor:
-    """Return labels as int64 on the CPU when they are class indices of shape ``[N]``, not empty."""
-    expected = "a tensor of class indices of shape [N], not empty"
-    if not isinstance(labels, Tensor):
-        raise ValueError(f"{name}: got {_kind(labels)}, expected {expected}")
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"{name}: got dtype {labels.dtype}, expected {expected}")
-    if labels.dim() != 1 or not len(labels):
-        raise ValueError(f"{name}: got shape {list(labels.shape)}, expected {expected}")
-    labels = labels.detach().cpu().long()
-    lowest, highest = int(labels.min()), int(labels.max())
-    if lowest < 0 or (classes is not None and highest >= classes):
-        last = "up" if classes is None else f"to {classes - 1}"
-        raise ValueError(
-            f"{name}: got {lowest if lowest < 0 else highest}, expected class indices from 0 {last}"
-        )
-    return labels
 
 
 def require_fraction(name: str, value: object) -> float:
@@ -91,9 +73,8 @@ def modalities_of(dataset: Dataset) -> list[str]:
     """Return the names of a dataset's modalities; a padding mask beside one is none."""
     if not len(dataset):
         raise ValueError("dataset: got no sample, expected one or more")
-    names = list(dataset.__getitems__([0])[0])
-    masks = {name + PADDING for name in names}
-    return [name for name in names if name not in masks]
+    inputs, _ = dataset.__getitems__([0])
+    return list(separated(inputs)[0])
 
 
 def _kind(value: object) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from rollingq_core._checks import require_integer, require_tensor
 from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.noise import NoisyDataset
-from rollingq_core.model import MultimodalModel, Predictions, predict
+from rollingq_core.model import MultimodalModel, Predictions, predict, widened
 
 # Values that the bootstrap draws at once: its memory does not grow with the samples.
 DRAWN = 100_000
@@ -120,8 +120,7 @@ def _correlation(normal: np.ndarray, noisy: np.ndarray, axis: int = -1) -> np.nd
 
 def _wide(name: str, share: Tensor) -> Tensor:
     """Return a share ``[N]`` that is finite, on the CPU, half precision as single."""
-    share = require_tensor(name, share, ("N",)).detach().cpu()
-    return share.to(torch.promote_types(share.dtype, torch.float32))
+    return widened(require_tensor(name, share, ("N",)).detach().cpu())
 
 
 def attention_contrast(

@@ -9,12 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rollingq_core._checks import require_integer
-from rollingq_core.evaluation.answers import (
-    PADDING,
-    modalities_of,
-    require_answers,
-    require_labels,
-)
+from rollingq_core._padding import padding_name
+from rollingq_core._tensors import as_labels
+from rollingq_core.evaluation.answers import modalities_of, require_answers
 from rollingq_core.model import MultimodalModel, predict
 
 
@@ -49,7 +46,7 @@ class ConflictDataset(Dataset):
         if modality not in names:
             raise ValueError(f"modality: got {modality!r}, expected one of {names}")
         seed = require_integer("seed", seed, at_least=0)
-        labels = require_labels("dataset.labels", torch.as_tensor(dataset.labels)).numpy()
+        labels = as_labels(dataset.labels).cpu().numpy()
         if (labels == labels[0]).all():
             raise ValueError(f"dataset: got class {labels[0]} only, expected two or more classes")
         self.dataset, self.modality = dataset, modality
@@ -72,7 +69,7 @@ class ConflictDataset(Dataset):
         inputs, labels = self.dataset.__getitems__(indices)
         chosen = self.partners[torch.as_tensor(indices)].tolist()
         swapped, _ = self.dataset.__getitems__(chosen)
-        own = {self.modality, self.modality + PADDING}
+        own = {self.modality, padding_name(self.modality)}
         return inputs | {name: swapped[name] for name in swapped if name in own}, labels
 
 

@@ -10,12 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rollingq_core._checks import require_choice, require_integer
-from rollingq_core.evaluation.answers import (
-    PADDING,
-    modalities_of,
-    require_fraction,
-    require_levels,
-)
+from rollingq_core._padding import padding_name
+from rollingq_core.evaluation.answers import modalities_of, require_fraction, require_levels
 from rollingq_core.evaluation.calibration import calibration
 from rollingq_core.model import MultimodalModel, predict
 
@@ -101,7 +97,7 @@ class NoisyDataset(Dataset):
 
 def _unpadded(inputs: dict[str, Tensor], name: str, noisy: Tensor) -> Tensor:
     """Return ``noisy`` with its padded tokens as they were, where its second axis is tokens."""
-    padded = inputs.get(name + PADDING)
+    padded = inputs.get(padding_name(name))
     if padded is None or padded.shape != noisy.shape[:2]:
         return noisy
     return torch.where(padded.view(*padded.shape, *[1] * (noisy.dim() - 2)), inputs[name], noisy)
