@@ -35,13 +35,15 @@ class TrainingResult(NamedTuple):
     selected_epoch: int
 
 
-def shuffled(dataset: Dataset, config: TrainingConfig, epoch: int, **options: Any) -> DataLoader:
+def shuffled(
+    dataset: Dataset, config: TrainingConfig, epoch: int, classes: int, **options: Any
+) -> DataLoader:
     """Return the batches of one epoch, whose order depends on ``config.seed`` and ``epoch``.
 
     Where several processes train, each gets its part of every batch.
     """
     order = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
-    loader = batches(dataset, config.batch_size, order, **options)
+    loader = batches(dataset, config.batch_size, order, classes=classes, **options)
     if world_size() == 1:
         return loader
     own = OwnPart(loader.batch_sampler)
@@ -162,7 +164,8 @@ def fit(
         for epoch in range(len(run.history), total):
             fusing = epoch >= config.pretrain_epochs
             loader = fabric.setup_dataloaders(
-                shuffled(data.train, config, epoch, **reading), use_distributed_sampler=False
+                shuffled(data.train, config, epoch, model.num_classes, **reading),
+                use_distributed_sampler=False,
             )
             lr = scheduler.get_last_lr()[0]
             meters = Meters(model.modalities)

@@ -48,7 +48,9 @@ def test_file_has_the_usual_permissions(path):
 @pytest.mark.parametrize(
     ("module", "name"), [(_files.os, "replace"), (_files.os, "fsync"), (torch, "save")]
 )
-@pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [OSError("no space left"), KeyboardInterrupt(), RuntimeError("no such tensor")]
+)
 def test_failed_write_leaves_the_old_file(path, monkeypatch, module, name, error):
     save_checkpoint(path, {"value": 1})
     before = path.read_bytes()

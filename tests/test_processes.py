@@ -8,8 +8,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from rollingq_core import _launch
+from rollingq_core import _launch, _ranks
 from rollingq_core._ranks import OwnPart, own_part
 from rollingq_core.checkpoint import load_checkpoint
 from tests.small import DROPOUT, TRAINING, small_data, train
@@ -135,6 +136,20 @@ def test_parts_of_a_batch_are_disjoint_and_whole(monkeypatch):
                 (read,) = OwnPart([list(range(10, 10 + size))])
                 assert read == [10 + index for index in own_part(size)] or read == [10]
             assert parts == list(range(size))
+
+
+def test_a_process_without_sums_gets_those_of_the_others(monkeypatch):
+    # Another process has seen two samples; this one none, so it has no name to ask for.
+    others = [{}, {"count": torch.tensor(2), "query": torch.ones(3)}, {"count": torch.tensor(3)}]
+    monkeypatch.setattr(_ranks, "world_size", lambda: 3)
+    monkeypatch.setattr(_ranks, "gathered", lambda own: [own, *others[1:]])
+    found = _ranks.summed(others[0])
+    assert int(found["count"]) == 5
+    assert torch.equal(found["query"], torch.ones(3))
+    found = _ranks.summed({"count": torch.tensor(4), "share": torch.ones(2)})
+    assert list(found) == ["count", "share", "query"]
+    assert int(found["count"]) == 9
+    assert torch.equal(found["share"], torch.ones(2))
 
 
 def test_processes_of_torchrun_do_not_train_each_for_itself(monkeypatch):

@@ -57,7 +57,10 @@ def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
         # Rows that share dataset and seed read one loader.
         places = [(id(r.data), r.config.seed) for r in stack.leaders]
         sources = dict(zip(places, stack.leaders, strict=True)).items()
-        loaders = {place: shuffled(r.data.train, r.config, epoch) for place, r in sources}
+        loaders = {
+            place: shuffled(r.data.train, r.config, epoch, r.model.num_classes)
+            for place, r in sources
+        }
         for inputs, labels in _side_by_side(loaders, places, stack.device):
             loss, fusion = stack(inputs, labels, fuse=fusing)
             optimizer.zero_grad()

@@ -1,0 +1,138 @@
+"""The defaults that a reader of the documentation counts on, each once."""
+
+import inspect
+from dataclasses import asdict
+
+import pytest
+
+from rollingq_core.data import synthetic
+from rollingq_core.encoders import TokenMLP, small_vit, vit_b16
+from rollingq_core.model import MultimodalModel, batches, predict
+from rollingq_core.paper import PAPER, build_paper_model, build_small_model
+from rollingq_core.profiles import PROFILES
+from rollingq_core.recipe import TrainingConfig
+from rollingq_core.settings import SETTINGS, Setting, build_model, plan
+from rollingq_core.sweep import sweep
+from rollingq_core.theory import simultaneous_intervals
+from rollingq_core.training import fit
+
+
+def defaults(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+PAPERS = {
+    "epochs": 30, "pretrain_epochs": 0, "batch_size": 64, "lr": 1e-3, "momentum": 0.9,
+    "weight_decay": 1e-4, "warmup_epochs": 0.0, "seed": 0, "selection": "best",
+}  # fmt: skip
+BOOKS = PAPERS | {"epochs": 40, "lr": 7e-3, "selection": "last"}
+ROLLING = {"rho": 3.0, "beta": 0.05, "max_rotations": 6, "start_epoch": 2, "spacing": 2}
+SHAPE = {"positions": True, "dim": 32}
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (TrainingConfig, PAPERS),
+        (Setting, ROLLING | SHAPE),
+        (
+            fit,
+            {
+                "rolling": None, "checkpoint": None, "progress": False, "on_epoch": None,
+                "accelerator": "cpu", "precision": "32-true", "devices": 1, "num_nodes": 1,
+                "timeout": 1800.0, "compile": False, "accumulate": 1, "clip": None,
+                "num_workers": 0,
+            },
+        ),
+        (TokenMLP, {"dim": 32, "hidden": 64, "patch": None, "positions": True}),
+        (small_vit, {"channels": 1, "dim": 32, "depth": 2, "num_heads": 2}),
+        (
+            vit_b16,
+            {
+                "depth": 4, "pretrained": False,
+                "model_name": "vit_base_patch16_224.augreg_in21k",
+            },
+        ),
+        (MultimodalModel, {"pool": "mean"}),
+        (MultimodalModel.forward, {"fuse": True, "detach_probes": True}),
+        (predict, {"batch_size": 256}),
+        (batches, {"order": None, "classes": None}),
+        (build_model, {"uniform": False}),
+        (plan, {"schedule": None, "build": build_model}),
+        (
+            build_paper_model,
+            {
+                "cls_std": 0.02, "cls_self_key": False, "pretrained": False, "uniform": False,
+                "seed": 0,
+            },
+        ),
+        (build_small_model, {"cls_std": 0.02, "dim": 32, "uniform": False, "seed": 0}),
+        (
+            sweep,
+            {
+                "over": None, "methods": ("rollingq",), "together": 32, "n_jobs": 1,
+                "progress": True,
+            },
+        ),
+        (simultaneous_intervals, {"level": 0.95}),
+        (
+            synthetic.load,
+            {
+                "seed": 0, "classes": 10, "tokens": 8, "features": 32, "audio_strength": 3.0,
+                "visual_strength": 2.0, "signal_probability": 0.5, "train_samples": 2000,
+                "validation_samples": 500, "test_samples": 2000,
+            },
+        ),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", None),
+)  # fmt: skip
+def test_defaults(function, expected):
+    assert defaults(function) == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (
+            SETTINGS["T"],
+            {
+                "training": BOOKS | {"lr": 1e-2, "epochs": 30}, "cls_std": 1.0, **ROLLING,
+                "beta": 0.1, "max_rotations": 3, "start_epoch": 0, "spacing": 1,
+                "positions": False, "dim": 32,
+            },
+        ),
+        (
+            SETTINGS["P"],
+            {"training": BOOKS | {"pretrain_epochs": 15}, "cls_std": 0.3, **ROLLING, **SHAPE},
+        ),
+        (SETTINGS["S"], {"training": BOOKS, "cls_std": 1.0, **ROLLING, **SHAPE}),
+        (
+            PAPER,
+            {
+                "training": PAPERS | {"warmup_epochs": 2.5}, "cls_std": 0.02, "rho": 3.0,
+                "beta": 0.1, "max_rotations": 1, "start_epoch": 0, "spacing": 1,
+                "positions": True, "dim": 768,
+            },
+        ),
+        (
+            PROFILES["smoke"].setting,
+            {
+                "training": PAPERS | {"epochs": 1, "batch_size": 16}, "cls_std": 0.02, **ROLLING,
+                "beta": 0.0, "start_epoch": 0, "spacing": 1, **SHAPE,
+            },
+        ),
+    ],
+    ids=["T", "P", "S", "paper", "smoke"],
+)  # fmt: skip
+def test_settings(setting, expected):
+    assert asdict(setting) == expected
+
+
+def test_profiles():
+    found = {name: (p.accelerator, p.samples, p.pretrained) for name, p in PROFILES.items()}
+    assert found == {
+        "smoke": ("cpu", 64, False),
+        "cpu": ("cpu", None, False),
+        "gpu": ("auto", None, True),
+    }

@@ -1,0 +1,137 @@
+"""Ctrl-C, and ``python -OO``: what a command that is stopped says, and how it goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from rollingq_core.__main__ import main
+from rollingq_core.checkpoint import load_checkpoint
+from rollingq_core.commands import data, evaluate, reproduce, train
+
+SMOKE = ["train", "--data", "digits", "--profile", "smoke", "--out"]
+
+
+@contextmanager
+def started(root, *arguments, flags=()):
+    clean = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
+    process = subprocess.Popen(
+        [sys.executable, *flags, "-m", "rollingq_core", *map(str, arguments)],
+        cwd=root,
+        env=clean | {"PYTHONPATH": str(root), "GLOO_SOCKET_IFNAME": "lo"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):  # none is left, unless the test has failed
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def read_until(process, start):
+    for line in process.stdout:
+        if line.startswith(start):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--workers", "1"], ["--devices", "2"]])
+def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(root, tmp_path, options):
+    folder = tmp_path / "run"
+    with started(root, *SMOKE, folder, "--epochs", "500", *options) as process:
+        read_until(process, "epoch 2/500")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of the group gets it
+        _, errors = process.communicate(timeout=240)
+    assert process.returncode == 130
+    epochs = len(load_checkpoint(folder / "checkpoint.pt")["history"])
+    assert 2 <= epochs < 500
+    said = f"rollingq: stopped after epoch {epochs}; run it again to go on"
+    assert errors.splitlines().count(said) == 1
+    assert "Traceback" not in errors
+    if not options:
+        with started(root, *SMOKE, folder, "--epochs", "500") as again:
+            read_until(again, f"epoch {epochs + 1}/500")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "message"),
+    [
+        (
+            [*SMOKE, "RUN", "--epochs", "2"],
+            (train, "train_in"),
+            "stopped before the end of the first epoch; run it again to go on",
+        ),
+        (
+            ["evaluate", "RUN", "--test", "noise"],
+            (evaluate, "evaluate"),
+            "stopped, and nothing was written; run it again",
+        ),
+        (
+            ["reproduce", "grid"],
+            (reproduce.grid, "reproduce"),
+            "stopped; run it again to go on",
+        ),
+        (
+            ["data", "prepare", "cremad", "--root", "RUN"],
+            (data.cremad, "prepare"),
+            "stopped; run it again, and prepare goes on from here",
+        ),
+        (
+            ["data", "verify", "cremad", "--root", "RUN"],
+            (data.cremad, "verify"),
+            "stopped; run it again, and prepare goes on from here",
+        ),
+    ],
+)
+def test_each_command_ends_with_a_line_and_130(
+    arguments, module, message, tmp_path, monkeypatch, capsys
+):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*module, stop)
+    with pytest.raises(SystemExit) as ended:
+        main([a.replace("RUN", str(tmp_path / "run")) for a in arguments])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == f"rollingq: {message}\n"
+
+
+@pytest.mark.slow
+def test_without_asserts_and_docstrings_all_is_as_with_them(root, tmp_path):
+    code = """
+import importlib, pkgutil, sys
+import rollingq_core
+from rollingq_core.__main__ import main
+assert False, "not run"
+for one in pkgutil.walk_packages(rollingq_core.__path__, "rollingq_core."):
+    if not one.name.endswith("__main__"):
+        importlib.import_module(one.name)
+for command in ([], ["train"], ["evaluate"], ["reproduce"], ["data"]):
+    try:
+        main([*command, "--help"])
+    except SystemExit as stop:
+        if stop.code:
+            raise
+folder = sys.argv[1]
+main(["train", "--data", "digits", "--profile", "smoke", "--out", folder])
+main(["evaluate", folder, "--test", "table2"])
+"""
+    env = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-OO", "-c", code, tmp_path / "run"]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert "pearson" in done.stdout
+    assert done.stdout.count("example: python -m rollingq_core") == 4
+    assert "The media can't be fetched automatically." in " ".join(done.stdout.split())
+    main([*SMOKE, str(tmp_path / "plain")])
+    histories = [
+        load_checkpoint(tmp_path / x / "checkpoint.pt")["history"] for x in ("run", "plain")
+    ]
+    assert histories[0] == histories[1]
