@@ -6,9 +6,10 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def write_record(path: str | Path, content: dict[str, Any]) -> None:
     Raises
     ------
     ValueError
-        A number is not finite; nothing is written.
+        A number is not finite, or something is none of these; nothing is written.
     """
     kept = rounded(content)
     kept.pop(CHECKSUM, None)
@@ -107,16 +108,28 @@ def _text(content: dict[str, Any]) -> str:
 
 
 def rounded(content: Any, digits: int = 6) -> Any:
-    """Return ``content`` with each float cut to ``digits`` significant digits."""
-    if isinstance(content, float):
+    """Return ``content`` as JSON knows it, each float cut to ``digits`` significant digits.
+
+    Raises
+    ------
+    ValueError
+        A number is not finite, or something is none of numbers, strings, lists and dicts.
+    """
+    if content is None or isinstance(content, bool | str):
+        return content
+    if isinstance(content, Integral):
+        return int(content)
+    if isinstance(content, Real):
         if not math.isfinite(content):
             raise ValueError(f"content: got {content}, expected finite numbers only")
         return float(f"{content:.{digits}g}")
-    if isinstance(content, dict):
+    if isinstance(content, Mapping):
         return {str(key): rounded(value, digits) for key, value in content.items()}
-    if isinstance(content, Iterable) and not isinstance(content, str):
+    if isinstance(content, Iterable):
         return [rounded(value, digits) for value in content]
-    return content
+    raise ValueError(
+        f"content: got a {type(content).__name__}, expected numbers, strings, lists and dicts"
+    )
 
 
 def provenance(gpu: str | None = None) -> dict[str, Any]:

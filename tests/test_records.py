@@ -39,6 +39,9 @@ def test_same_content_gives_the_same_bytes(tmp_path):
         (-123456789.0, -123457000.0),
         (1.23456789e-12, 1.23457e-12),
         (np.float64(2 / 3), 0.666667),
+        (np.float32(2 / 3), 0.666667),
+        (np.int64(7), 7),
+        (np.array([[1, 2]]), [[1, 2]]),
         (0.0, 0.0),
         (123456789, 123456789),
         (True, True),
@@ -71,6 +74,13 @@ def test_what_is_not_finite_is_refused_and_nothing_is_written(tmp_path, bad):
             write_record(path, {"deep": [{"value": bad}]})
     assert (tmp_path / "r.json").read_bytes() == before
     assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]
+
+
+@pytest.mark.parametrize("bad", [object(), 1j, np.datetime64("2026-01-01")])
+def test_what_json_does_not_know_is_refused_and_nothing_is_written(tmp_path, bad):
+    with pytest.raises(ValueError, match=r"content: got a \w+, expected numbers, strings, lists"):
+        write_record(tmp_path / "r.json", {"deep": [{"value": bad}]})
+    assert not list(tmp_path.iterdir())
 
 
 def test_failed_write_leaves_the_old_record(tmp_path, monkeypatch):

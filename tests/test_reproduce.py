@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rollingq_core import settings, training
+from rollingq_core.commands.evaluate import evaluate
 from rollingq_core.evaluation import attention_contrast, conflict, under_noise
 from rollingq_core.model import predict
 from rollingq_core.records import provenance, read_record, results_folder, rounded
@@ -113,6 +114,8 @@ def test_unknown_names_are_listed(data, tmp_path):
     for wrong in (("comparison", "table9"), ()):
         with pytest.raises(ValueError, match=r"recipes: got .*, expected some of \['comparison'"):
             comparison.reproduce(wrong, out=tmp_path)
+    with pytest.raises(ValueError, match=r"test: got 'robustness', expected one of \('noise'"):
+        evaluate(tmp_path, "robustness")
 
 
 @pytest.mark.parametrize("recipe", [comparison, grid, regimes, scale])
