@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv book test notebooks bench mutants reproduce clean
+.PHONY: help venv book test colab oldest notebooks bench mutants reproduce clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,17 @@ test: $(STAMP) ## lint, then unit, notebook, book and browser tests
 	$(BIN)/python -m pytest tests notebooks -n 2 --dist loadfile \
 	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 	  --nbval-cell-timeout 300
+
+colab: $(STAMP) ## run four chapters in an environment like Colab's (downloads it once)
+	$(BIN)/python scripts/colab_check.py --environment .venv-colab
+
+# The versions of constraints-oldest.txt have no wheels for a Python newer than 3.12.
+oldest: ## run the unit tests with the oldest version of every library (PYTHON=python3.11)
+	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints-oldest.txt -e '.[book,test]'
+	.venv-oldest/bin/python -m pytest tests -n 2 --dist loadfile -m "not book and not browser" \
+	  --deselect tests/test_packaging.py::test_this_environment_is_the_pinned_one
 
 notebooks: $(STAMP) ## run every chapter again from its .py (ONLY=05 for one)
 	$(BIN)/python scripts/build_notebooks.py $(ONLY)

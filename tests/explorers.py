@@ -5,6 +5,7 @@ import random
 import re
 from html.parser import HTMLParser
 
+from rollingq_core.explorer import GeometryExplorer, LoopExplorer, NoiseDial, TrainingMap
 from rollingq_core.settings import METHODS
 
 LEVELS = [0, 0.25, 0.5, 0.75, 1.0]
@@ -71,6 +72,15 @@ def noise_record(seed=0, seeds=(100, 101, 102), methods=METHODS):
             for method in methods
         ],
     }
+
+
+# One of each explorer.
+MAKERS = {
+    "geometry": GeometryExplorer,
+    "loop": LoopExplorer,
+    "dial": lambda: NoiseDial(noise_record()),
+    "map": lambda: TrainingMap(grid_record()),
+}
 
 
 class Shown(HTMLParser):

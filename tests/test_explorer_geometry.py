@@ -128,6 +128,13 @@ def test_faces_of_a_cell():
         ({"query_norm": 0}, "query_norm"),
         ({"key_norm": -1}, "key_norm"),
         ({"tokens": (0, 3)}, "tokens"),
+        ({"tokens": (7.0, 8)}, "tokens"),
+        ({"tokens": (7, 2.5)}, "tokens"),
+        ({"tokens": (True, 8)}, "tokens"),
+        ({"tokens": (7,)}, "tokens"),
+        ({"tokens": (7, 8, 9)}, "tokens"),
+        ({"lean": "30"}, "lean"),
+        ({"rho": float("nan")}, "rho"),
     ],
 )
 def test_what_does_not_fit_is_refused(wrong, name):

@@ -8,7 +8,8 @@ import ipywidgets
 import torch
 
 from rollingq_core.data import DataSplits, load_dataset
-from rollingq_core.explorer._page import Slider, watch, written
+from rollingq_core.explorer._page import Slider, written
+from rollingq_core.explorer._widgets import slider, watch
 from rollingq_core.reproduce.comparison import summarise
 from rollingq_core.settings import Setting, run_method
 
@@ -41,8 +42,8 @@ class LiveTraining:
         self.paint, self.setting, self.data = paint, setting, data
         self.runs: list[dict[str, Any]] = []
         self.state = "The button trains a model at exactly this ρ and β. It takes some seconds."
-        self.rho = Slider("rho", "strength ρ", rho, 0.1, 10, 0.1, 2).live()
-        self.beta = Slider("beta", "threshold β", beta, 0, 1, 0.01, 2).live()
+        self.rho = slider(Slider("rho", "strength ρ", rho, 0.1, 10, 0.1, 2))
+        self.beta = slider(Slider("beta", "threshold β", beta, 0, 1, 0.01, 2))
         self.button = ipywidgets.Button(description="Train", button_style="primary")
         self.progress = ipywidgets.IntProgress(0, max=1, description="epochs")
         self.picture = ipywidgets.HTML()

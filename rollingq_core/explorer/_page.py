@@ -4,15 +4,18 @@ import html
 import json
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, ClassVar
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import ipywidgets
+from rollingq_core._extras import needs
+
+if TYPE_CHECKING:
+    from ipywidgets import Widget
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-WIDE = {"width": "95%", "max_width": "34rem"}
 _LABEL = '<label style="display:block">'
 _INPUT = (
     'autocomplete="off" disabled style="display:block;width:100%;'
@@ -46,25 +49,6 @@ class Slider:
             f'step="{self.step}" value="{self.value:g}" {_INPUT}</label>'
         )
 
-    def live(self) -> ipywidgets.Widget:
-        """Return the slider as a widget."""
-        look = {
-            "description": self.title,
-            "style": {"description_width": "initial"},
-            "layout": ipywidgets.Layout(**WIDE),
-        }
-        if self.stops:
-            options = [(stop, index) for index, stop in enumerate(self.stops)]
-            return ipywidgets.SelectionSlider(options=options, value=self.value, **look)
-        return ipywidgets.FloatSlider(
-            self.value,
-            min=self.low,
-            max=self.high,
-            step=self.step,
-            readout_format=f".{self.digits}f",
-            **look,
-        )
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -85,11 +69,6 @@ class Choice:
             f'{_LABEL}{self.title}: <select name="{self.name}" {_INPUT}{options}</select></label>'
         )
 
-    def live(self) -> ipywidgets.Widget:
-        """Return the list as a widget."""
-        options = [(stop, index) for index, stop in enumerate(self.stops)]
-        return ipywidgets.Dropdown(options=options, value=self.value, description=self.title)
-
 
 class Explorer(ABC):
     """A figure with two faces.
@@ -102,7 +81,7 @@ class Explorer(ABC):
     script: ClassVar[str]
     # Name: text with the names of other texts in braces, as :meth:`_texts` has them.
     templates: ClassVar[dict[str, str]]
-    _widget: ipywidgets.Widget | None = None
+    _widget: "Widget | None" = None
 
     @abstractmethod
     def _controls(self) -> list[Slider | Choice]:
@@ -124,28 +103,27 @@ class Explorer(ABC):
     def _caption(self) -> str:
         """Return what to see, and from which data."""
 
-    def widget(self) -> ipywidgets.Widget:
-        """Return the live face, the same on each call: controls, and a picture drawn in Python."""
+    def widget(self) -> "Widget":
+        """Return the live face, the same on each call: controls, and a picture drawn in Python.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            ipywidgets is not installed.
+        """
         if self._widget is None:
-            self._widget = self._live()
+            with needs("plots"):
+                self._widget = self._live()
         return self._widget
 
-    def _live(self) -> ipywidgets.Widget:
-        controls = {control.name: control.live() for control in self._controls()}
-        picture = ipywidgets.HTML()
+    def _live(self) -> "Widget":
+        from rollingq_core.explorer._widgets import controls_over_picture
 
-        def draw(_=None):
-            picture.value = self._picture({name: c.value for name, c in controls.items()})
-
-        watch(draw, *controls.values())
-        return ipywidgets.VBox([*controls.values(), picture])
+        return controls_over_picture(self._controls(), self._picture)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        return {
-            "text/plain": repr(self),
-            "text/html": self._html(),
-            VIEW: self.widget()._repr_mimebundle_()[VIEW],
-        }
+        faces = {"text/plain": repr(self), "text/html": self._html()}
+        return faces | (view_of(self.widget()) if find_spec("ipywidgets") else {})
 
     def _said(self, settings: dict[str, float]) -> dict[str, str]:
         """Return all texts by name, ready to stand in HTML."""
@@ -171,11 +149,15 @@ class Explorer(ABC):
         )
 
 
-def watch(draw: Callable[..., None], *widgets: ipywidgets.Widget) -> None:
-    """Draw now, and whenever the value of a widget changes."""
-    for widget in widgets:
-        widget.observe(draw, names="value")
-    draw()
+def view_of(widget: "Widget") -> dict[str, dict[str, Any]]:
+    """Return what asks a notebook for the view of a widget; nothing once the widget is closed.
+
+    A notebook that has no manager of widgets passes over it, and shows the HTML beside it. Made
+    here, as ipywidgets 7 has no ``_repr_mimebundle_``; its form is the same in 7 and 8.
+    """
+    if widget.comm is None:
+        return {}
+    return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}}
 
 
 def table(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], said: dict) -> str:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from rollingq_core._checks import require_number
+from rollingq_core._checks import require_integer, require_number
 from rollingq_core.air import attention_imbalance_rate, modality_cosines
 from rollingq_core.explorer._equations import EquationExplorer
 from rollingq_core.explorer._page import readout, table
@@ -71,7 +71,8 @@ class GeometryExplorer(EquationExplorer):
     Raises
     ------
     ValueError
-        A value outside its slider's range, a length not above 0, or a count below 1.
+        A value outside its slider's range, a length not above 0, or counts that are not two
+        integers of at least 1.
     """
 
     title: ClassVar[str] = "Geometry explorer"
@@ -93,7 +94,9 @@ class GeometryExplorer(EquationExplorer):
         super().__init__(lean=lean, rho=rho, spread=spread)
         self.query_norm = require_number("query_norm", query_norm, above=0)
         self.key_norm = require_number("key_norm", key_norm, above=0)
-        self.tokens = tuple(int(require_number("tokens", n, at_least=1)) for n in tokens)
+        self.tokens = tuple(require_integer("tokens", n, at_least=1) for n in tokens)
+        if len(self.tokens) != 2:
+            raise ValueError(f"tokens: got {tokens!r}, expected audio's number and visual's")
 
     def measure(self, lean: float, rho: float, spread: float) -> dict[str, float]:
         """Return what the explorer shows, by name; names that end in ``_after`` are after the turn.

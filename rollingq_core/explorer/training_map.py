@@ -2,17 +2,17 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
-
-import ipywidgets
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rollingq_core._checks import require_number
 from rollingq_core.data import DataSplits
 from rollingq_core.explorer._grid import Grid
-from rollingq_core.explorer._live import LiveTraining
 from rollingq_core.explorer._page import Explorer, Slider, readout, table
 from rollingq_core.explorer._panels import Panels
 from rollingq_core.settings import SETTINGS, Setting
+
+if TYPE_CHECKING:
+    from ipywidgets import Widget
 
 
 class TrainingMap(Explorer):
@@ -131,7 +131,9 @@ class TrainingMap(Explorer):
         said = self._said(settings)
         return self._panels.drawing(settings, said["label"]) + readout(said) + self._table(said)
 
-    def _live(self) -> ipywidgets.Widget:
+    def _live(self) -> "Widget":
+        from rollingq_core.explorer._live import LiveTraining
+
         live = LiveTraining(self._overlaid, self.rho, self.beta, self.setting, self.data)
         return live.view
 
