@@ -4,7 +4,8 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 from rollingq_core._checks import require_number
-from rollingq_core.explorer._page import Explorer, Slider, written
+from rollingq_core.explorer._controls import Slider
+from rollingq_core.explorer._page import Explorer, written
 
 
 class EquationExplorer(Explorer):

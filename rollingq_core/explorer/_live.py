@@ -8,7 +8,8 @@ import ipywidgets
 import torch
 
 from rollingq_core.data import DataSplits, load_dataset
-from rollingq_core.explorer._page import Slider, written
+from rollingq_core.explorer._controls import Slider
+from rollingq_core.explorer._page import written
 from rollingq_core.explorer._widgets import slider, watch
 from rollingq_core.reproduce.comparison import summarise
 from rollingq_core.settings import Setting, run_method

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import ipywidgets
 
-from rollingq_core.explorer._page import Choice, Slider
+from rollingq_core.explorer._controls import Choice, Slider
 
 WIDE = {"width": "95%", "max_width": "34rem"}
 

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from rollingq_core._checks import require_choice
 from rollingq_core.explorer._chart import Scale, frame, line, marker
-from rollingq_core.explorer._page import Choice, Explorer, Slider, readout, table, with_error
+from rollingq_core.explorer._controls import Choice, Slider
+from rollingq_core.explorer._page import Explorer, readout, table, with_error
 from rollingq_core.plots.style import INK, METHODS
 from rollingq_core.plots.training import mean_interval, of_method, paired_difference
 

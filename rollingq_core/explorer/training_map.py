@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rollingq_core._checks import require_number
 from rollingq_core.data import DataSplits
+from rollingq_core.explorer._controls import Slider
 from rollingq_core.explorer._grid import Grid
-from rollingq_core.explorer._page import Explorer, Slider, readout, table
+from rollingq_core.explorer._page import Explorer, readout, table
 from rollingq_core.explorer._panels import Panels
 from rollingq_core.settings import SETTINGS, Setting
 
