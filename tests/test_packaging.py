@@ -57,22 +57,51 @@ def requirements(project):
     return [*needed(project, *project["optional-dependencies"]).values()]
 
 
-@pytest.fixture(scope="module")
-def pins(root):
-    lines = (root / "constraints.txt").read_text(encoding="utf-8").split()
-    pairs = [re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)", line).groups() for line in lines]
+PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)")
+CONSTRAINTS = ["constraints.txt", "constraints-oldest.txt", "constraints-colab.txt"]
+
+
+def pinned(root, name):
+    lines = (root / name).read_text(encoding="utf-8").splitlines()
+    pairs = [PIN.fullmatch(line).groups() for line in lines]
     return {canonicalize_name(name): Version(version) for name, version in pairs}
 
 
-def test_constraints_hold_names_and_exact_versions_only(root):
-    for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
+@pytest.fixture(scope="module")
+def pins(root):
+    return pinned(root, "constraints.txt")
 
 
-def test_each_direct_dependency_is_pinned_within_its_range(requirements, pins):
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_constraints_hold_names_and_exact_versions_only(root, name):
+    for line in (root / name).read_text(encoding="utf-8").splitlines():
+        assert PIN.fullmatch(line), line
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_every_pin_is_within_its_range(root, project, name):
+    found = pinned(root, name)
+    # Colab runs the chapters, and neither tests nor builds the book.
+    colab = name == "constraints-colab.txt"
+    extras = ["data", "plots"] if colab else project["optional-dependencies"]
+    for library, requirement in needed(project, *extras).items():
+        if library in found or not colab:
+            assert requirement.specifier.contains(found[library]), str(requirement)
+
+
+def test_the_oldest_versions_are_the_lowest_of_every_range(root, requirements):
+    oldest = pinned(root, "constraints-oldest.txt")
     for requirement in requirements:
-        version = pins[canonicalize_name(requirement.name)]
-        assert requirement.specifier.contains(version), (str(requirement), str(version))
+        (lowest,) = (one.version for one in requirement.specifier if one.operator == ">=")
+        assert oldest[canonicalize_name(requirement.name)] == Version(lowest), str(requirement)
+
+
+def test_colabs_own_versions_are_those_that_the_chapters_are_tried_with(root):
+    colab = pinned(root, "constraints-colab.txt")
+    known = {"torch": "2.9", "numpy": "2.0", "ipywidgets": "7.7.1", "ipython": "7.34"}
+    known |= {"ipykernel": "6.17", "notebook": "6.5"}
+    for name, version in known.items():
+        assert f"{colab[name]}.".startswith(f"{version}."), name
 
 
 def test_the_package_declares_ranges_not_pins(requirements):
@@ -82,8 +111,10 @@ def test_the_package_declares_ranges_not_pins(requirements):
         assert not operators & {"==", "===", "~="}, str(requirement)
 
 
-def test_constraints_leave_out_what_depends_on_the_machine(pins):
-    assert not [name for name in pins if re.match(r"nvidia|cuda|triton|rollingq", name)]
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_constraints_leave_out_what_depends_on_the_machine(root, name):
+    pins = pinned(root, name)
+    assert not [one for one in pins if re.match(r"nvidia|cuda|triton|rollingq", one)]
 
 
 def test_this_environment_is_the_pinned_one(pins, requirements):
