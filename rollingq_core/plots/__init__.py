@@ -51,6 +51,7 @@ with needs("plots"):
         paired_difference,
         signed,
     )
+    from rollingq_core.plots.turn import cost_of_turn, keys_around_query
 
 __all__ = [
     "COLOURS",
@@ -62,6 +63,7 @@ __all__ = [
     "anchor_lengths",
     "calibration_curves",
     "conflict_bars",
+    "cost_of_turn",
     "detection_dots",
     "difference_table",
     "differences_by_set",
@@ -71,6 +73,7 @@ __all__ = [
     "initial_balance",
     "interval_columns",
     "key_distributions",
+    "keys_around_query",
     "lean_over_epochs",
     "loop_portraits",
     "mass_against_imbalance",
