@@ -414,7 +414,7 @@ print("in the other order:", [f"{x:.2f}" for x in start @ second @ first])
 #         4. *unfreeze* $\theta$
 # ```
 #
-# And this is what the package does. The five differences are marked with ≠.
+# And this is what the package does. Where it differs stands a ≠.
 #
 # ```{prf:algorithm} RollingQ, as in this book
 # :label: algorithm-rollingq
