@@ -1,12 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by one process at a time."""
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 @contextmanager
@@ -50,3 +54,40 @@ def delete_unfinished(path: str | Path) -> None:
     path = Path(path)
     for temporary in path.parent.glob(f".{escape(path.name)}.*"):
         temporary.unlink()
+
+
+@contextmanager
+def one_process_at_a_time(path: str | Path) -> Iterator[None]:
+    """Wait until no other process is in this block for the same ``path``.
+
+    The system frees the lock of a process that is killed. Where no lock can be had, such as in a
+    folder that can't be written, the block runs without one.
+    """
+    # Only data needs it, and the method needs torch alone.
+    from filelock import FileLock
+
+    path = Path(path)
+    # Not a name that delete_unfinished would take for a part of the file.
+    file = path.with_name(f".lock.{path.name}")
+    lock = FileLock(file)
+    try:
+        _acquire(lock, path)
+        yield
+    finally:
+        if lock.is_locked:
+            # Before the release: those who wait for a deleted file start over with a new one.
+            with suppress(OSError):
+                file.unlink()
+            lock.release()
+
+
+def _acquire(lock: "FileLock", path: Path) -> None:
+    from filelock import Timeout
+
+    with suppress(OSError, NotImplementedError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logging.getLogger(__name__).warning("waiting for another process to make %s", path)
+            lock.acquire()

@@ -1,5 +1,6 @@
 """CREMA-D from files on disk to batches, on a small folder in its layout."""
 
+import codecs
 import functools
 import http.server
 import os
@@ -113,7 +114,11 @@ def test_other_line_ends_are_the_same_split(root, monkeypatch):
     monkeypatch.setattr(cremad_files, "SPLIT_FILES", hashes)
     for name in hashes:
         (root / name).write_bytes((root / name).read_bytes().replace(b"\r\n", b"\n"))
+    expected = cremad_files.read_split(root)
+    for name in hashes:
+        (root / name).write_bytes(codecs.BOM_UTF8 + (root / name).read_bytes())
     assert cremad_files.is_published(root)
+    assert cremad_files.read_split(root) == expected
     (root / "test.csv").write_bytes((root / "test.csv").read_bytes() + b"1091_WSI_ANG_XX,ANG\n")
     assert not cremad_files.is_published(root)
 
@@ -328,7 +333,7 @@ def test_split_files_are_downloaded_and_verified(root, served):
         (root / name).unlink()
     content = (served / "test.csv").read_bytes()
     (served / "test.csv").write_bytes(content + b"!")
-    with pytest.raises(ValueError, match="hash"):
+    with pytest.raises(ValueError, match="gave a file with SHA-256"):
         cremad.prepare(root)
     assert not (root / "test.csv").exists()
     (served / "test.csv").write_bytes(content)

@@ -7,6 +7,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import os
 import shutil
 import struct
 import tarfile
@@ -135,7 +136,7 @@ def test_downloads_give_the_same_data_as_files_on_disk(root, server, source, tmp
 def test_a_tampered_image_file_is_refused_and_not_kept(root, server):
     name = next(iter(mnist.FILES))
     (server / name).write_bytes((server / name).read_bytes() + b"!")
-    with pytest.raises(ValueError, match="hash"):
+    with pytest.raises(ValueError, match="gave a file with SHA-256"):
         mnist.read_images(root)
     assert files_under(root) == []
 
@@ -156,6 +157,73 @@ def test_a_wrong_archive_is_refused_and_not_kept(root, server, fault):
     with pytest.raises(ValueError, match=expected):
         fsdd.recordings_folder(root)
     assert files_under(root) == []
+
+
+class ShortHandler(QuietHandler):
+    """Promises more than it sends."""
+
+    def copyfile(self, source, outputfile):
+        outputfile.write(source.read(100))
+        self.close_connection = True
+
+
+def page(server):
+    """Put a page that says "log in" where the data was."""
+    for name in ("v1.0.10.tar.gz", *mnist.FILES):
+        (server / name).write_text("<html>Log in to this network</html>")
+
+
+@pytest.mark.parametrize(
+    ("use", "name"), [(mnist.read_images, "MNIST"), (fsdd.recordings_folder, "v1.0.10")]
+)
+@pytest.mark.parametrize("fault", ["page", "cut off", "no answer", "full disk"])
+def test_a_failed_download_is_one_line_and_leaves_nothing(
+    root, server, monkeypatch, small_disk, tmp_path, use, name, fault
+):
+    error = ValueError
+    if fault == "page":
+        page(server)
+    elif fault == "cut off":
+        monkeypatch.setattr(QuietHandler, "copyfile", ShortHandler.copyfile)
+        error = ConnectionError
+    elif fault == "no answer":
+        monkeypatch.setattr(mnist, "MIRROR", "http://no.such.host.invalid/")
+        monkeypatch.setattr(fsdd, "ARCHIVE_URL", "http://no.such.host.invalid/v1.0.10")
+        error = ConnectionError
+    else:
+        root = small_disk(tmp_path / "disk", "64k")
+        error = OSError
+    with pytest.raises(error, match=name if fault != "full disk" else "No space left") as raised:
+        use(root)
+    assert "\n" not in str(raised.value)
+    assert files_under(root) == []
+    if fault != "full disk":
+        assert "ROLLINGQ_DATA" in str(raised.value) or "try again later" in str(raised.value)
+
+
+def test_what_a_killed_download_left_is_cleared_away(root, server):
+    left = root / fsdd.LOCATION.parent / ".recordings.unfinished"
+    left.mkdir(parents=True)
+    (left / "fsdd.tar.gz").write_bytes(b"half")
+    folder = fsdd.recordings_folder(root)
+    assert len(files_under(root)) == len(files_under(folder)) == 220
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_what_is_downloaded_follows_the_umask(root, server, umask):
+    before = os.umask(umask)
+    try:
+        fsdd.recordings_folder(root)
+        mnist.read_images(root)
+    finally:
+        os.umask(before)
+    assert {oct(p.stat().st_mode & 0o777) for p in root.rglob("*") if p.is_file()} == {
+        oct(0o666 & ~umask)
+    }
+    assert {oct(p.stat().st_mode & 0o777) for p in root.rglob("*") if p.is_dir()} == {
+        oct(0o777 & ~umask)
+    }
 
 
 def test_an_archive_can_only_write_known_names(root, server):

@@ -1,6 +1,7 @@
 """From a sound file to a time-frequency picture: reading, log-mel, log-STFT.
 
-librosa is imported where it is used: data that is already cached never pays for it.
+soundfile and librosa are imported where they are used: data that is already cached never pays for
+them.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rollingq_core._checks import require_integer
+from rollingq_core.data.compiled import load_librosa
 
 FLOOR = 1e-7
 MEL_RATE, MEL_BANDS, MEL_FRAMES = 8000, 32, 49
@@ -55,8 +57,7 @@ def load_wave(path: str | Path, sample_rate: int) -> np.ndarray:
     mono = wave.mean(axis=1)
     if found_rate == sample_rate:
         return mono
-    import librosa
-
+    librosa = load_librosa()
     return librosa.resample(mono, orig_sr=found_rate, target_sr=sample_rate)
 
 
@@ -107,8 +108,7 @@ def log_mel(wave: np.ndarray) -> np.ndarray:
     ValueError
         If the wave is empty, not one-dimensional, or not finite.
     """
-    import librosa
-
+    librosa = load_librosa()
     _check_wave(wave)
     wave = wave[:MEL_SAMPLES]
     mel = librosa.feature.melspectrogram(
@@ -153,8 +153,7 @@ def log_stft(wave: np.ndarray, n_fft: int, hop: int, center: bool) -> np.ndarray
     ValueError
         If the wave is empty, not one-dimensional, not finite, or too short for one frame.
     """
-    import librosa
-
+    librosa = load_librosa()
     _check_wave(wave)
     shortest = n_fft // 2 + 1 if center else n_fft
     if len(wave) < shortest:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rollingq_core._checks import require_integer
-from rollingq_core._files import written_whole
+from rollingq_core._files import one_process_at_a_time, written_whole
 from rollingq_core.data import cache_parts, store
 from rollingq_core.data.cache import FORMAT, MANIFEST, manifest_hash, read_manifest
 
@@ -58,7 +58,8 @@ def build(
 ) -> dict[str, Any]:
     """Build a cache, going on from the parts that an earlier call finished.
 
-    However often it was stopped, the result is the same, bit for bit.
+    However often it was stopped, the result is the same, bit for bit. Of several processes that
+    want the same cache, one builds it and the others wait.
 
     Parameters
     ----------
@@ -90,26 +91,38 @@ def build(
     require_integer("jobs", jobs, at_least=1)
     folder = Path(folder)
     workplace = folder.with_name(f"{folder.name}.parts")
-    if folder.exists():
-        manifest = read_manifest(folder)
-        if manifest["key"] != contents.key:
-            raise ValueError(
-                f"folder: {folder} was built from other items or options; delete it, and run again"
-            )
-    else:
-        parts = cache_parts.part_files(workplace / contents.key, [*contents.labels])
-        with cache_parts.clear_when_full(folder):
-            cache_parts.write_parts(parts, make, jobs, progress)
-            # One that is there already was left by a call killed at this point.
-            whole = workplace / "whole"
-            shutil.rmtree(whole, ignore_errors=True)
-            manifest = _put_together(whole, contents, parts)
-            os.rename(whole, folder)
+    if not folder.exists():  # one that is there may be read-only, and needs no lock
+        with one_process_at_a_time(folder):
+            if not folder.exists():  # else another process has made it meanwhile
+                _make(folder, workplace, contents, make, jobs, progress)
+    manifest = read_manifest(folder)
+    if manifest["key"] != contents.key:
+        raise ValueError(
+            f"folder: {folder} was built from other items or options; delete it, and run again"
+        )
     shutil.rmtree(workplace, ignore_errors=True)
     return manifest
 
 
-def _put_together(whole: Path, contents: Contents, parts: cache_parts.Parts) -> dict[str, Any]:
+def _make(
+    folder: Path,
+    workplace: Path,
+    contents: Contents,
+    make: Callable[[str], cache_parts.Sample | None],
+    jobs: int,
+    progress: bool,
+) -> None:
+    parts = cache_parts.part_files(workplace / contents.key, [*contents.labels])
+    with cache_parts.clear_when_full(folder):
+        cache_parts.write_parts(parts, make, jobs, progress)
+        # One that is there already was left by a call killed at this point.
+        whole = workplace / "whole"
+        shutil.rmtree(whole, ignore_errors=True)
+        _put_together(whole, contents, parts)
+        os.rename(whole, folder)
+
+
+def _put_together(whole: Path, contents: Contents, parts: cache_parts.Parts) -> None:
     names = cache_parts.kept_names(parts)
     kept = set(names)
     if not names:
@@ -137,7 +150,6 @@ def _put_together(whole: Path, contents: Contents, parts: cache_parts.Parts) -> 
     manifest["hash"] = manifest_hash(manifest)
     with written_whole(whole / MANIFEST) as file:
         file.write(json.dumps(manifest, indent=1).encode())
-    return manifest
 
 
 def _scale(moments: np.ndarray, places: Sequence[str], modality: str) -> list[float]:

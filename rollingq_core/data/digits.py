@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rollingq_core._checks import require_integer
 from rollingq_core.data import audio, store
 from rollingq_core.data.dataset import DataSplits, PairedDataset, prepared
 from rollingq_core.data.pairing import match_labels
@@ -51,8 +52,8 @@ def load(
         If an argument is out of range, or a shipped sound file is damaged.
     """
     first, last = IMAGE_RANGES["train"]
-    if not 1 <= train_pairs <= last - first:
-        raise ValueError(f"train_pairs: got {train_pairs}, expected 1 to {last - first}")
+    require_integer("seed", seed, at_least=0)
+    require_integer("train_pairs", train_pairs, at_least=1, at_most=last - first)
     clips, images = spoken_clips(root), _images()
     splits = []
     for position, (split, (first, last)) in enumerate(IMAGE_RANGES.items()):
@@ -86,7 +87,7 @@ def spoken_clips(root: str | Path | None = None) -> dict[str, np.ndarray]:
     """
     hashes = json.loads((FOLDER / "sha256.json").read_text(encoding="utf-8"))
     for name, sha256 in hashes.items():
-        store.verify_file(FOLDER / name, sha256)
+        store.verify_file(FOLDER / name, sha256, text=name.endswith(".csv"))
     key = store.fingerprint(sources=hashes, features=audio.log_mel_version())
     return store.cached_arrays("spoken-digits", key, lambda: _extract(hashes), root)
 

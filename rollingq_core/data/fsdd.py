@@ -6,14 +6,15 @@ Jakobovski et al., DOI 10.5281/zenodo.1342401, CC BY-SA 4.0; release 1.0.10. Eac
 
 import gzip
 import hashlib
+import shutil
 import tarfile
-import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from rollingq_core._files import one_process_at_a_time
 from rollingq_core.data import audio, store
 from rollingq_core.data.listing import data_file, data_files
 
@@ -45,9 +46,13 @@ def recordings_folder(root: str | Path | None = None) -> Path:
     """
     names = read_manifest()
     for base in store.search_roots(root):
-        if names.keys() <= data_files(base / LOCATION, ".wav").keys():
+        if _holds_all(base / LOCATION, names):
             return base / LOCATION
-    return _download(store.writable_root(root) / LOCATION, names)
+    target = store.writable_root(root) / LOCATION
+    with one_process_at_a_time(target):
+        if not _holds_all(target, names):  # else another process has downloaded them meanwhile
+            _download(target, names)
+    return target
 
 
 def spoken_recordings(root: str | Path | None = None) -> dict[str, np.ndarray]:
@@ -91,11 +96,17 @@ def read_names(names: Iterable[str]) -> dict[str, np.ndarray]:
     }
 
 
-def _download(target: Path, manifest: dict[str, str]) -> Path:
-    target.mkdir(parents=True, exist_ok=True)
+def _holds_all(folder: Path, names: Mapping[str, str]) -> bool:
+    return names.keys() <= data_files(folder, ".wav").keys()
+
+
+def _download(target: Path, manifest: dict[str, str]) -> None:
     # Beside the target, so that moving a verified file into place is one atomic step.
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        archive = Path(folder) / "fsdd.tar.gz"
+    folder = target.with_name(f".{target.name}.unfinished")
+    shutil.rmtree(folder, ignore_errors=True)  # a process that was killed may have left it
+    try:
+        folder.mkdir(parents=True)
+        archive = folder / "fsdd.tar.gz"
         try:
             # GitHub packs an archive anew at times, so its recordings are verified, not itself.
             store.fetch(ARCHIVE_URL, archive, None, "Free Spoken Digit Dataset")
@@ -104,10 +115,12 @@ def _download(target: Path, manifest: dict[str, str]) -> Path:
                 f"{error} The recordings belong into {target}, as {{digit}}_{{speaker}}_"
                 "{index}.wav."
             ) from error
-        verified = _unpack(archive, Path(folder), manifest)
+        verified = _unpack(archive, folder, manifest)
+        target.mkdir(exist_ok=True)
         for path in verified:
             path.replace(target / path.name)
-    return target
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unpack(archive: Path, folder: Path, manifest: dict[str, str]) -> list[Path]:
@@ -124,7 +137,9 @@ def _unpack(archive: Path, folder: Path, manifest: dict[str, str]) -> list[Path]
                 (folder / name).write_bytes(content)
                 found.append(folder / name)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{ARCHIVE_URL}: the archive is damaged ({error})") from error
+        raise ValueError(
+            f"{ARCHIVE_URL}: the archive is damaged ({error}); nothing is kept, try again later"
+        ) from error
     missing = sorted(set(manifest) - {path.name for path in found})
     if missing:
         raise ValueError(

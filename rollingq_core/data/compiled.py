@@ -1,0 +1,35 @@
+"""librosa, with a place for the code that numba compiles for it."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import platformdirs
+
+from rollingq_core.data.store import is_writable
+
+VARIABLE = "NUMBA_CACHE_DIR"
+
+
+def load_librosa() -> ModuleType:
+    """Import librosa, even where this user can write neither its folder nor a home folder.
+
+    numba keeps compiled code beside librosa, or in the user's cache folder, and refuses to compile
+    where it can write neither. Then the code is kept until the process ends.
+    """
+    beside = Path(find_spec("librosa").origin).parent / "__pycache__"
+    places = [beside, platformdirs.user_cache_path("numba")]
+    if os.environ.get(VARIABLE):
+        places.append(Path(os.environ[VARIABLE]))
+    if not any(place.is_absolute() and is_writable(place) for place in places):
+        os.environ[VARIABLE] = tempfile.mkdtemp(prefix="numba-")
+        atexit.register(shutil.rmtree, os.environ[VARIABLE], ignore_errors=True)
+        if "numba" in sys.modules:  # which has read the variable already
+            sys.modules["numba"].config.reload_config()
+    return import_module("librosa")
