@@ -132,7 +132,7 @@ def test_a_home_that_is_not_there_is_no_folder_called_tilde(tmp_path, monkeypatc
     monkeypatch.delenv("ROLLINGQ_DATA", raising=False)
     monkeypatch.setattr(store.platformdirs, "user_cache_path", lambda name: Path("~/.cache") / name)
     for call in (store.data_root, store.writable_root, store.search_roots):
-        with pytest.raises(OSError, match="no home folder; set .* ROLLINGQ_DATA"):
+        with pytest.raises(OSError, match=r"no home folder; set .* ROLLINGQ_DATA"):
             call()
     with pytest.warns(RuntimeWarning, match="ROLLINGQ_DATA"):
         assert store.cached_arrays("n", "v", lambda: {"a": np.ones(2)})["a"].sum() == 2
@@ -145,10 +145,10 @@ def test_neither_root_nor_home_can_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(
         store.platformdirs, "user_cache_path", lambda name: tmp_path / "home" / name
     )
-    with pytest.raises(OSError, match="can be written; set .* ROLLINGQ_DATA"):
+    with pytest.raises(OSError, match=r"can be written; set .* ROLLINGQ_DATA"):
         store.writable_root(tmp_path / "root")
     assert store.search_roots(tmp_path / "root") == [tmp_path / "root"]
-    with pytest.warns(RuntimeWarning, match="not written.*ROLLINGQ_DATA"):
+    with pytest.warns(RuntimeWarning, match=r"not written.*ROLLINGQ_DATA"):
         assert (
             store.cached_arrays("n", "v", lambda: {"a": np.ones(2)}, tmp_path / "root")["a"].sum()
             == 2

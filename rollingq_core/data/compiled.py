@@ -5,14 +5,13 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-import platformdirs
-
-from rollingq_core.data.store import is_writable
+from rollingq_core.data.store import is_writable, user_folder
 
 VARIABLE = "NUMBA_CACHE_DIR"
 
@@ -24,10 +23,12 @@ def load_librosa() -> ModuleType:
     where it can write neither. Then the code is kept until the process ends.
     """
     beside = Path(find_spec("librosa").origin).parent / "__pycache__"
-    places = [beside, platformdirs.user_cache_path("numba")]
+    places = [beside]
+    with suppress(OSError):
+        places.append(user_folder("numba"))
     if os.environ.get(VARIABLE):
         places.append(Path(os.environ[VARIABLE]))
-    if not any(place.is_absolute() and is_writable(place) for place in places):
+    if not any(map(is_writable, places)):
         os.environ[VARIABLE] = tempfile.mkdtemp(prefix="numba-")
         atexit.register(shutil.rmtree, os.environ[VARIABLE], ignore_errors=True)
         if "numba" in sys.modules:  # which has read the variable already

@@ -38,7 +38,7 @@ def data_root(root: str | Path | None = None) -> Path:
     """
     chosen = root or os.environ.get(ROOT_VARIABLE)
     if not chosen:
-        return _user_folder()
+        return user_folder()
     try:
         return Path(chosen).expanduser()
     except RuntimeError as error:
@@ -56,7 +56,7 @@ def writable_root(root: str | Path | None = None) -> Path:
     chosen = data_root(root)
     if is_writable(chosen):
         return chosen
-    user = _user_folder()
+    user = user_folder()
     if not is_writable(user):
         raise OSError(f"neither {chosen} nor {user} can be written; {_SET_ROOT}")
     return user
@@ -68,6 +68,23 @@ def search_roots(root: str | Path | None = None) -> list[Path]:
     with suppress(OSError):
         roots.append(writable_root(root))
     return list(dict.fromkeys(roots))
+
+
+def user_folder(program: str = "rollingq") -> Path:
+    """Return a program's folder in the user's cache.
+
+    Raises
+    ------
+    OSError
+        If the user has no home folder.
+    """
+    try:
+        folder = platformdirs.user_cache_path(program)
+    except RuntimeError:
+        folder = Path("~")
+    if not folder.is_absolute():  # some versions give "~/.cache" as it is
+        raise OSError(f"this user has no home folder; {_SET_ROOT}")
+    return folder
 
 
 def is_writable(folder: Path) -> bool:
@@ -236,13 +253,6 @@ def _download(url: str, file: BinaryIO) -> None:
                 file.write(piece)
     except requests.exceptions.RequestException as error:
         raise ConnectionError(type(error).__name__) from error
-
-
-def _user_folder() -> Path:
-    folder = platformdirs.user_cache_path("rollingq")
-    if not folder.is_absolute():  # "~/.cache" as it is: nothing says where home is
-        raise OSError(f"this user has no home folder; {_SET_ROOT}")
-    return folder
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
