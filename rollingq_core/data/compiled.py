@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import tempfile
-from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +23,10 @@ def load_librosa() -> ModuleType:
     """
     beside = Path(find_spec("librosa").origin).parent / "__pycache__"
     places = [beside]
-    with suppress(OSError):
+    try:
         places.append(user_folder("numba"))
+    except OSError:
+        _import_without_home()
     if os.environ.get(VARIABLE):
         places.append(Path(os.environ[VARIABLE]))
     if not any(map(is_writable, places)):
@@ -34,3 +35,15 @@ def load_librosa() -> ModuleType:
         if "numba" in sys.modules:  # which has read the variable already
             sys.modules["numba"].config.reload_config()
     return import_module("librosa")
+
+
+def _import_without_home() -> None:
+    """Import the parts of librosa that ask for the user's folder, though it is never used."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = tempfile.gettempdir()
+    try:
+        import_module("librosa.util.files")
+    finally:
+        del os.environ["XDG_CACHE_HOME"]
+        if before is not None:
+            os.environ["XDG_CACHE_HOME"] = before
