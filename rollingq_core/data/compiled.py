@@ -5,6 +5,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,29 +23,31 @@ def load_librosa() -> ModuleType:
     numba keeps compiled code beside librosa, or in the user's cache folder, and refuses to compile
     where it can write neither. Then the code is kept until the process ends.
     """
-    beside = Path(find_spec("librosa").origin).parent / "__pycache__"
-    places = [beside]
-    try:
-        places.append(user_folder("numba"))
-    except OSError:
-        _import_without_home()
+    places = [Path(find_spec("librosa").origin).parent / "__pycache__"]
     if os.environ.get(VARIABLE):
         places.append(Path(os.environ[VARIABLE]))
+    with suppress(OSError):
+        places.append(user_folder("numba"))
     if not any(map(is_writable, places)):
         os.environ[VARIABLE] = tempfile.mkdtemp(prefix="numba-")
         atexit.register(shutil.rmtree, os.environ[VARIABLE], ignore_errors=True)
         if "numba" in sys.modules:  # which has read the variable already
             sys.modules["numba"].config.reload_config()
+    with _some_home():
+        import_module("librosa.util.files")
     return import_module("librosa")
 
 
-def _import_without_home() -> None:
-    """Import the parts of librosa that ask for the user's folder, though it is never used."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = tempfile.gettempdir()
+@contextmanager
+def _some_home() -> Iterator[None]:
+    """Let librosa ask for the user's cache folder, which it does as it is imported."""
     try:
-        import_module("librosa.util.files")
-    finally:
-        del os.environ["XDG_CACHE_HOME"]
-        if before is not None:
-            os.environ["XDG_CACHE_HOME"] = before
+        user_folder("librosa")
+    except OSError:
+        os.environ["XDG_CACHE_HOME"] = tempfile.gettempdir()
+        try:
+            yield
+        finally:
+            del os.environ["XDG_CACHE_HOME"]
+    else:
+        yield
