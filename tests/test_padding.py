@@ -265,6 +265,7 @@ def bare_model():
     return MultimodalModel({name: Bare() for name in NAMES}, fusion, 4)
 
 
+@pytest.mark.filterwarnings("ignore:no rotation after epoch")
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_modality_that_no_sample_has_ends_no_training(masked):
     data = missing_in(slice(None))
