@@ -16,22 +16,25 @@ SMOKE = ["train", "--data", "digits", "--profile", "smoke", "--out"]
 
 
 @contextmanager
-def started(root, *arguments, flags=()):
+def started(root, *arguments):
     clean = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
-    process = subprocess.Popen(
-        [sys.executable, *flags, "-m", "rollingq_core", *map(str, arguments)],
+    command = [sys.executable, "-m", "rollingq_core", *map(str, arguments)]
+    with subprocess.Popen(
+        command,
         cwd=root,
         env=clean | {"PYTHONPATH": str(root), "GLOO_SOCKET_IFNAME": "lo"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):  # none is left, unless the test has failed
-            os.killpg(process.pid, signal.SIGKILL)
+        # A shell that runs the tests in the background has their children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):  # none is left, unless the test has failed
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def read_until(process, start):
