@@ -703,8 +703,9 @@ print(f"AIR = {by_code:.4f}")
 # ```
 #
 # With $c^a, c^v$ the two expected cosines, the first weight is
-# $e^{-2\rho c^a} / (e^{-2\rho c^a} + e^{-2\rho c^v}) = 1 / (1 + e^{2\rho (c^a - c^v)})$, the logistic
-# function of $-2\rho\,\mathrm{AIR}$. And $\sigma(2x) = \tfrac12(1 + \tanh x)$.
+# $e^{-2\rho c^a} / (e^{-2\rho c^a} + e^{-2\rho c^v})$, which is
+# $1 / (1 + e^{2\rho (c^a - c^v)})$, the logistic function of $-2\rho\,\mathrm{AIR}$. And
+# $\sigma(2x) = \tfrac12(1 + \tanh x)$.
 
 # %% tags=["nbval-check-output"]
 two, three = torch.tensor([0.5, -0.2]), torch.tensor([0.5, -0.2, -0.3])
