@@ -9,11 +9,16 @@
 # %% [markdown]
 # # 4. Where the keys live
 #
+# **Recap.** {doc}`02_attention` took a share apart into cosines, lengths and spread, and
+# {doc}`03_cycle` asked why training should make one modality's share grow. Now we look at trained
+# models, and at what noise does to their keys.
+#
 # **The question.** The query is the same for every sample. So whatever attention knows about a
 # sample, the keys must tell it. Where do the keys of each sense lie, seen from the query, and
 # where do they go when the sound turns to noise?
 #
-# The paper answers with a picture of keys, and builds its method on it. We read three claims in it:
+# The paper answers with pictures of keys, and builds its method on them. We read three claims in
+# them:
 #
 # 1. *A gap.* The keys of the favoured sense lie nearer the query than those of the other sense, and
 #    stay there when that sense is noise.
@@ -83,8 +88,21 @@ contrasts = {method: [run[method][0] for run in runs] for method in METHODS}
 #
 # ## The picture
 #
-# The paper draws the average key of each sample, $\hat k^m$, by two numbers: its cosine with the
-# query, and its norm. Here are seed 0's.
+# The paper speaks of the query and of the average key of a sample, $\hat k^m$
+# ({ref}`Eq. 3 <eq-paper-3>`), as draws from distributions. Their expectations return in chapter 5, as
+# $\mathbb E[Q]$ and $\mathbb E[\hat K^m]$.
+#
+# (eq-paper-5)=
+# :::{admonition} In the paper, Eq. 5
+# :class: in-the-paper
+# $$
+# q \sim Q, \qquad \hat k^a \sim \hat K^a, \qquad \hat k^v \sim \hat K^v
+# \tag{5}
+# $$
+# :::
+#
+# It draws these distributions by two numbers for each key: its cosine with the query, and its norm. Here
+# are seed 0's.
 
 # %%
 from rollingq_core.plots import BookFigure, key_distributions
@@ -117,13 +135,12 @@ def fraction_ahead(answers):
 
 
 # %% tags=["nbval-check-output"]
+print("samples in which the audio key is nearer, lowest of 5 seeds")
 for method in METHODS:
     normal = min(fraction_ahead(contrast.normal) for contrast in contrasts[method])
     noisy = min(fraction_ahead(contrast.noisy) for contrast in contrasts[method])
     assert normal > 0.9 and noisy > 0.9
-    print(
-        f"{method}: audio ahead in more than 90 % of samples, also as noise, at each seed: True"
-    )
+    print(f"{method}: {normal:.0%}, with noise for audio {noisy:.0%}")
 
 # %% [markdown]
 # The first claim holds, and more widely than it was made: it holds for RollingQ too, and for the
@@ -131,12 +148,14 @@ for method in METHODS:
 #
 # ## Cosines and lengths
 #
-# The picture has two axes, and {doc}`02_attention` says why both count. The mean logit of a
-# modality is
+# The picture has two axes, and {doc}`02_attention` says why both count. Divided by the number of
+# tokens, {ref}`Eq. 4 <eq-paper-4>` gives the mean logit of a modality:
 #
+# (eq-4-1)=
 # $$
 # \frac1{L_m} \sum_{j \in m} A_j =
 # \frac{\lvert q \rvert\, \lVert \hat k^m \rVert}{\sqrt d} \cos\theta^m .
+# \tag{4.1}
 # $$
 #
 # To argue with cosines alone, the paper takes it that $L_a \approx L_v$ and
@@ -172,46 +191,50 @@ from rollingq_core.plots import Table
 labels = {method: STYLES[method]["label"] for method in METHODS}
 
 
-# %%
+# %% tags=["hide-input"]
 def table(found, caption):
-    """Return mean ± sd over seeds, a row a method."""
+    """Return mean ± sd over seeds, a row a quantity, a column a method."""
     rows = []
-    for method, seeds in found.items():
-        values = np.array([list(numbers.values()) for numbers in seeds])
-        cells = zip(values.mean(axis=0), values.std(axis=0, ddof=1), strict=True)
-        texts = [f"{mean:.2f} ± {sd:.2f}".replace("-", "−") for mean, sd in cells]
-        rows.append([labels[method], *texts])
-    return Table(["method", *found["vanilla"][0]], rows, caption)
+    for name in found["vanilla"][0]:
+        row = [name]
+        for seeds in found.values():
+            values = np.array([numbers[name] for numbers in seeds])
+            text = f"{values.mean():.2f} ± {values.std(ddof=1):.2f}"
+            row.append(text.replace("-", "−"))
+        rows.append(row)
+    return Table(["mean", *(labels[method] for method in found)], rows, caption)
 
 
-# %%
+# %% tags=["nbval-check-output"]
 table(
     normal,
     "Normal test samples: mean over 597 samples, then mean ± sd over 5 seeds. kᵃ and kᵛ are the "
     "average keys of a sample. Share is attention mass on audio.",
 )
 
+# %% [markdown]
+# Read the first two rows. In the vanilla model the query does not point along the audio keys: it stands
+# at about a right angle to them. It leans on audio because it turns its *back on vision*. Only in
+# the models whose query was turned does it point toward audio as well.
+
 
 # %%
-def everywhere(claim):
-    """Assert a claim at each seed."""
-    assert all(claim(seed) for seed in SEEDS)
-    return True
-
-
-def ratio(method, seed):
-    return normal[method][seed]["|kᵛ|"] / normal[method][seed]["|kᵃ|"]
+def ratios(method):
+    """Return the norm of the visual keys over that of the audio keys, one a seed."""
+    return [seed["|kᵛ|"] / seed["|kᵃ|"] for seed in normal[method]]
 
 
 # %% tags=["nbval-check-output"]
-longer = everywhere(lambda seed: ratio("vanilla", seed) > 1.2)
-shorter = everywhere(lambda seed: ratio("rollingq", seed) < 0.9)
-print("vanilla: visual keys longer by a fifth at least, at each seed:", longer)
-print("RollingQ: visual keys shorter by a tenth at least, at each seed:", shorter)
+for method in METHODS:
+    found = ratios(method)
+    print(
+        f"{method}: norm of visual / audio keys {min(found):.2f} to {max(found):.2f}"
+    )
+assert min(ratios("vanilla")) > 1.2 and max(ratios("rollingq")) < 0.9
 
 # %% [markdown]
-# The norms are not equal, in any of these models. And look along the AIR column, then down the
-# share column: about the same lean, quite different attention. Paired by seed:
+# The norms are not equal, in any of these models. And compare the rows of AIR and of the share: about
+# the same lean, quite different attention. Paired by seed:
 
 # %%
 from rollingq_core.plots import mean_interval
@@ -225,42 +248,39 @@ def paired(method, name):
 
 
 # %%
-def difference_row(method, names):
-    found = [paired(method, name) for name in names]
-    return [
-        f"{labels[method]} − vanilla",
-        *(f"{signed(m, 2)} ± {half:.2f}" for m, half in found),
-    ]
+def difference(method, name):
+    mean, half = paired(method, name)
+    return f"{signed(mean, 2)} ± {half:.2f}"
 
 
-# %% tags=["hide-input"]
-names = ("AIR", "|q|", "|kᵛ|", "share a")
+# %% tags=["nbval-check-output"]
+assert abs(paired("rollingq", "AIR")[0]) < 0.2
+assert paired("rollingq", "share a")[0] < -0.1
 Table(
-    ["difference", *names],
-    [difference_row(method, names) for method in METHODS[1:]],
+    ["difference", *(f"{labels[method]} − vanilla" for method in METHODS[1:])],
+    [
+        [name, *(difference(method, name) for method in METHODS[1:])]
+        for name in ("AIR", "|q|", "|kᵛ|", "share a")
+    ],
     "Normal test samples: mean difference at the same seed ± half width of its 95 % interval, 5 seeds.",
 )
 
 # %% tags=["nbval-check-output"]
-assert (
-    abs(paired("rollingq", "AIR")[0]) < 0.2
-    and paired("rollingq", "share a")[0] < -0.1
-)
+lengths = {method: [seed["|q|"] for seed in normal[method]] for method in METHODS}
+shorter = [
+    r / v for r, v in zip(lengths["rollingq"], lengths["vanilla"], strict=True)
+]
+assert max(shorter) < 1
 print(
-    "RollingQ: AIR within 0.2 of vanilla's, share of audio lower by more than 0.1: True"
+    f"query of RollingQ / vanilla: {min(shorter):.2f} to {max(shorter):.2f} in length"
 )
-
-# %% tags=["nbval-check-output"]
-shorter = everywhere(
-    lambda s: normal["rollingq"][s]["|q|"] < normal["vanilla"][s]["|q|"]
-)
-print("RollingQ: the query is shorter at each seed:", shorter)
 
 # %% [markdown]
-# So RollingQ did change the balance, and not by what it is named for. At the end of training the
-# cosines lean as far as in the vanilla model. The query is shorter, and the visual keys are
-# shorter and point less firmly away. A rotation shortens nothing: these lengths are what *training*
-# made of a model that was turned. The matched random turns do some of it too.
+# So RollingQ did change the balance, and not by what it is named for. At the end of training AIR cannot
+# be told from the vanilla model's: the interval covers 0. The query is shorter, and so are the visual
+# keys. A rotation shortens nothing: these lengths are what *training* made of a model that was turned.
+# With random turns by the same angles the query gets shorter too, and the share falls, by less; for
+# their visual keys the interval covers 0.
 #
 # ## From keys to share, sample by sample
 #
@@ -336,10 +356,29 @@ for method in METHODS:
     )
     assert with_gap > with_air + 0.05 and with_gap > 0.85
     print(
-        f"{method}: the share follows the gap of mean logits closer than AIR: True"
+        f"{method}: correlation with AIR {with_air:.2f}, with the gap {with_gap:.2f}"
     )
 
 # %% [markdown]
+# That is within each model. Now all three models of a seed in one heap:
+
+# %% tags=["nbval-check-output"]
+pooled = []
+for seed in SEEDS:
+    three = [columns(contrasts[method][seed]) for method in METHODS]
+    air, gap, share = (torch.cat(column) for column in zip(*three, strict=True))
+    odds = share.logit()
+    pooled.append(
+        [float(torch.corrcoef(torch.stack([x, odds]))[0, 1]) for x in (air, gap)]
+    )
+with_air, with_gap = np.mean(pooled, axis=0)
+assert with_gap > with_air + 0.2
+print(
+    f"all models: correlation with AIR {with_air:.2f}, with the gap {with_gap:.2f}"
+)
+
+# %% [markdown]
+# AIR tells little about which model a sample belongs to; the gap of the mean logits tells most of it.
 # The marks that fall off the line are samples with *spread*: one token stands out, and the average
 # key does not show it.
 #
@@ -393,7 +432,7 @@ change = {
     for method in METHODS
 }
 
-# %%
+# %% tags=["nbval-check-output"]
 table(
     change,
     "From normal audio to noise: mean over 597 samples, then mean ± sd over 5 seeds. By cosine, by "
@@ -401,43 +440,28 @@ table(
     "attention leaves audio when it is noise.",
 )
 
-# %%
-average = {
-    m: {k: np.mean([c[k] for c in change[m]]) for k in change[m][0]}
-    for m in METHODS
-}
-vanilla, rolling = average["vanilla"], average["rollingq"]
-
-# %% tags=["nbval-check-output"]
-assert vanilla["Δ cos a"] < rolling["Δ cos a"] - 0.1
-assert abs(rolling["Δ share a"] - vanilla["Δ share a"]) < 0.05
-print("the cosine of audio keys falls further in vanilla than in RollingQ: True")
-print("the shares move by the same amount, within 0.05: True")
-
-# %% tags=["nbval-check-output"]
-assert vanilla["by cosine"] < -0.2 < vanilla["by norm"]
-assert rolling["by norm"] < rolling["by cosine"]
-print(
-    "the audio logit falls by the cosine in vanilla, and more by the norm in RollingQ: True"
-)
-
 
 # %%
-def larger(name, one, other):
-    return everywhere(
-        lambda s: abs(change[one][s][name]) > 1.3 * abs(change[other][s][name])
-    )
+def reaction_difference(name):
+    """Return RollingQ − vanilla at the same seed: mean and 95 % half width."""
+    pairs = zip(change["rollingq"], change["vanilla"], strict=True)
+    return mean_interval([ours[name] - vanilla[name] for ours, vanilla in pairs])
 
 
 # %% tags=["nbval-check-output"]
-print(
-    "vanilla: log-odds react more, at each seed:",
-    larger("Δ log-odds", "vanilla", "rollingq"),
-)
-print(
-    "RollingQ: the slope is steeper, at each seed:",
-    larger("slope", "rollingq", "vanilla"),
-)
+for name in ("Δ cos a", "by norm", "Δ log-odds", "slope", "Δ share a"):
+    mean, half = reaction_difference(name)
+    print(f"RollingQ − vanilla, {name}: {signed(mean, 2)} ± {half:.2f}")
+assert reaction_difference("Δ cos a")[0] > 0.1
+assert reaction_difference("by norm")[0] < -0.05
+assert abs(reaction_difference("Δ share a")[0]) < 0.05
+
+# %% tags=["nbval-check-output"]
+print("correlation of audio's share with “audio is noise”, mean of 5 seeds")
+for method in METHODS:
+    found = [contrast.pearson for contrast in contrasts[method]]
+    assert -0.7 < min(found) and max(found) < 0
+    print(f"{method}: {signed(np.mean(found), 2)} ± {mean_interval(found)[1]:.2f}")
 
 # %% [markdown]
 # This is not the story that we set out with. In the vanilla model the keys *do* notice noise: their
@@ -482,42 +506,48 @@ leans = {
 vanilla, rolling = leans["vanilla"], leans["rollingq"]
 
 # %% tags=["nbval-check-output"]
-opened = everywhere(lambda s: vanilla[s][5] > 0.5 * vanilla[s][-1] > 0.2)
-print("vanilla: more than half of the final AIR is there by epoch 6:", opened)
+epochs = (1, 3, 6, 10, 40)
+opening = [np.mean([air[epoch - 1] for air in vanilla]) for epoch in epochs]
+steps = [f"{signed(x, 2)} ({at})" for x, at in zip(opening, epochs, strict=True)]
+print("vanilla, AIR (epoch):", ", ".join(steps))
+assert all(air[5] > 0.5 * air[-1] > 0.2 for air in vanilla)
 
 # %% tags=["nbval-check-output"]
-print(
-    "RollingQ: some turn makes AIR negative:",
-    everywhere(lambda s: min(rolling[s][3:15]) < 0),
-)
-print(
-    "RollingQ: AIR ends above 0.5 all the same:",
-    everywhere(lambda s: rolling[s][-1] > 0.5),
-)
+turns = [
+    (run[i + 1]["air"], run[-1]["air"])
+    for run in histories["rollingq"]
+    for i, epoch in enumerate(run)
+    if epoch["rotation"]
+]
+swung = sum(after < 0 for after, _ in turns)
+assert swung > len(turns) / 2 and min(last for _, last in turns) > 0.5
+print(f"RollingQ: turns after which AIR is below 0: {swung} of {len(turns)}")
+print(f"RollingQ: AIR of the last epoch, lowest: {min(x for _, x in turns):.2f}")
 
 
 # %%
-def growth(seed, first=9):
-    """Return by how much AIR, |q| and the share of audio grow from epoch 10 to the last."""
-    start, end = histories["vanilla"][seed][first], histories["vanilla"][seed][-1]
-    share = end["share"]["audio"] - start["share"]["audio"]
-    return end["air"] - start["air"], end["query_norm"] - start["query_norm"], share
+def growth(name, first=9):
+    """Return by how much a quantity grows from epoch 10 to the last, vanilla, a seed each."""
+    value = {
+        "AIR": lambda epoch: epoch["air"],
+        "|q|": lambda epoch: epoch["query_norm"],
+        "share a": lambda epoch: epoch["share"]["audio"],
+    }[name]
+    return [value(run[-1]) - value(run[first]) for run in histories["vanilla"]]
 
 
 # %% tags=["nbval-check-output"]
-print(
-    "vanilla: the query still grows after epoch 10:",
-    everywhere(lambda s: growth(s)[1] > 0.05),
-)
-print("vanilla: so does the share:", everywhere(lambda s: growth(s)[2] > 0.005))
-print(
-    "vanilla: AIR moves by less than 0.15:",
-    everywhere(lambda s: abs(growth(s)[0]) < 0.15),
-)
+for name in ("AIR", "|q|", "share a"):
+    mean, half = mean_interval(growth(name))
+    print(
+        f"vanilla, growth of {name} after epoch 10: {signed(mean, 3)} ± {half:.3f}"
+    )
+assert min(growth("|q|")) > 0.05 and min(growth("share a")) > 0.005
+assert max(map(abs, growth("AIR"))) < 0.15
 
 # %% [markdown]
-# Claim 2 holds in its first half. The gap opens, fast, from almost nothing. Then AIR stands still
-# while the share of audio goes on growing, because the query grows longer.
+# Claim 2 holds in its first half. The gap opens, fast, from almost nothing. After epoch 10 no change of
+# AIR can be shown, while the share of audio goes on growing, and the length of the query with it.
 #
 # The cure works as advertised for an epoch: most turns swing the query past the middle, to vision.
 # Then training swings it back. After the sixth turn there is none left to give, and the gap opens
@@ -545,11 +575,6 @@ quantities = {
 
 
 # %%
-def recorded_row(label, estimate):
-    found = [estimate(value) for value in quantities.values()]
-    return [label, *(f"{signed(mean, 2)} ± {half:.2f}" for mean, half in found)]
-
-
 def of_vanilla(value):
     return mean_interval(
         [value(run) for run in of_method(record["runs"], "vanilla")]
@@ -560,27 +585,37 @@ def from_vanilla(method):
     return lambda value: paired_difference(record["runs"], method, "vanilla", value)
 
 
+estimates = [of_vanilla, *(from_vanilla(method) for method in METHODS[1:])]
+
+
 # %% tags=["nbval-check-output"]
-rows = [recorded_row("vanilla", of_vanilla)]
-rows += [
-    recorded_row(f"{labels[m]} − vanilla", from_vanilla(m)) for m in METHODS[1:]
-]
+def entry(estimate, value):
+    mean, half = estimate(value)
+    return f"{signed(mean, 2)} ± {half:.2f}"
+
+
 Table(
-    ["model", *quantities],
-    rows,
+    ["last epoch", "vanilla", *(f"{labels[m]} − vanilla" for m in METHODS[1:])],
+    [
+        [name, *(entry(e, value) for e in estimates)]
+        for name, value in quantities.items()
+    ],
     f"{len(record['seeds'])} reporting seeds, ± half width of the 95 % interval; differences paired "
     "by seed. Correlation is that of the share with “audio is noise”: at −1 the share alone would tell "
     "noise apart.",
 )
 
 # %% tags=["nbval-check-output"]
+clear = {}
 for name, value in quantities.items():
     mean, half = paired_difference(record["runs"], "rollingq", "vanilla", value)
-    print(f"RollingQ − vanilla, {name}: the interval covers 0:", abs(mean) < half)
+    clear[name] = abs(mean) > half
+print("the interval excludes 0:", [name for name, is_so in clear.items() if is_so])
+print("it covers 0:", [name for name, is_so in clear.items() if not is_so])
 
 # %% [markdown]
 # The twelve agree with the five. After training with rotations AIR cannot be told from the vanilla
-# model's; the query is half as long; the share of audio is much lower. When the audio becomes
+# model's; the query is about half as long; the share of audio is much lower. When the audio becomes
 # noise, less share leaves it than in the vanilla model (the difference is positive). The
 # correlation of share and noise is a little stronger, but an interval that covers 0 does not let us
 # say so.
@@ -589,7 +624,8 @@ for name, value in quantities.items():
 #
 # As measured here, on synthesised speech with small images and a fusion of width 32:
 #
-# - *The gap is real.* Audio keys are nearer the query, in nearly every sample, also as noise.
+# - *The gap is real.* Audio keys are nearer the query, in nearly every sample, also as noise. In the
+#   vanilla model that is because the query points away from vision, not because it points to audio.
 # - *It opens in training*, within a few epochs.
 # - *Turning evens the attention out*, at each seed. But it does so through lengths: the gap of the
 #   cosines ends as wide as without it, as far as we can tell. Random turns by the same angle do part
@@ -600,14 +636,14 @@ for name, value in quantities.items():
 #
 # Do not conclude that RollingQ is of no use: an even share protects against a failing sense whether
 # attention notices the failure or not, and {doc}`07_training` measures how much that is worth. Nor
-# that the paper's pictures are wrong: its models are far larger, pretrained on images, and trained
-# on recordings. Nothing here was measured on those. The part on cosines and norms under noise rests
+# that the paper's pictures are wrong: its models are far larger, most of them pretrained on images,
+# and trained on recordings. Nothing here was measured on those. The part on cosines and norms under noise rests
 # on five seeds that were used in tuning. One dataset and one kind of noise are enough to doubt a
 # mechanism, and not enough to settle it.
 #
 # ## Exercises
 #
-# ````{exercise}
+# ````{exercise} Two samples, one AIR
 # :label: ex-keys-1
 # With a pencil: $\lvert q \rvert = 2$, $d = 32$, an average audio key of norm 4 at cosine $0.5$ and
 # an average visual key of norm 8 at cosine $-0.5$. What is AIR? What is the share of audio, without
@@ -621,7 +657,7 @@ for name, value in quantities.items():
 # $0.893$. With both norms 4 the gap would be $1.414$ and the share $0.804$, at the same AIR.
 # ````
 #
-# ````{exercise}
+# ````{exercise} Noise that attracts
 # :label: ex-keys-2
 # Noise halves the norm of the average audio key and leaves its cosine alone. Which way does the
 # share of audio move if that cosine is $0.6$? And if it is $-0.6$?
@@ -634,7 +670,7 @@ for name, value in quantities.items():
 # by pointing from it cannot lose it by shortening.
 # ````
 #
-# ````{exercise}
+# ````{exercise} A push from different places
 # :label: ex-keys-3
 # How much must the log-odds change for a share to fall by $0.1$, from $0.95$ and from $0.60$?
 # ````
@@ -645,18 +681,74 @@ for name, value in quantities.items():
 # $\ln(0.6/0.4) = 0.405$ to $0$: a change of $0.41$, a third of it.
 # ````
 #
-# ````{exercise}
+# ```{exercise} Code: averages of noise
 # :label: ex-keys-4
 # Why should noise shorten an average key at all? The encoder ends in a layer norm, so no token is
-# shorter than before.
-# ````
+# shorter than before. Measure the norm of the mean of seven random unit vectors in 32 dimensions, and of
+# seven that share a common part.
+# ```
 #
-# ````{solution} ex-keys-4
+# ```{solution-start} ex-keys-4
 # :class: dropdown
-# The *average* is. The tokens of a spoken digit have something in common, and averaging keeps that.
-# Seven tokens of independent noise share only what the encoder gives to any input: the rest
-# averages out, with a norm of the order of $1/\sqrt 7$ of a single token's.
-# ````
+# ```
+#
+# The tokens of a spoken digit have something in common, and averaging keeps that. Seven tokens of
+# independent noise share only what the encoder gives to any input; the rest averages out.
+
+# %% tags=["nbval-check-output"]
+generator = torch.Generator().manual_seed(0)
+noise = torch.randn(2000, 7, 32, generator=generator)
+common = torch.randn(2000, 1, 32, generator=generator)
+for name, tokens in {
+    "independent": noise,
+    "with a common part": noise + common,
+}.items():
+    unit = tokens / tokens.norm(dim=-1, keepdim=True)
+    print(f"{name}: {unit.mean(dim=1).norm(dim=-1).mean():.2f}")
+print(f"one over the root of seven: {7**-0.5:.2f}")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Code: the class token as a key
+# :label: ex-keys-5
+# In the authors' code the class token is a key as well, and gets attention of its own
+# (`cls_self_key=True`). Build a layer of width 2 whose maps are all the identity, with class token
+# $(1, 0)$, audio tokens $(1, 0)$ and $(0, 1)$, and visual tokens $(1, 1)$, $(-1, 0)$ and $(0, 0)$.
+# What do the two shares add up to?
+# ```
+#
+# ```{solution-start} ex-keys-5
+# :class: dropdown
+# ```
+
+# %%
+from rollingq_core import AttentionFusion
+
+
+def identity_layer(**options):
+    """Return a layer of width 2 whose maps are the identity and whose class token is (1, 0)."""
+    layer = AttentionFusion(2, 2, **options)
+    with torch.no_grad():
+        layer.cls.copy_(torch.tensor([1.0, 0.0]))
+        for linear in (layer.q_proj, layer.k_proj, layer.v_proj, layer.out_proj):
+            linear.weight.copy_(torch.eye(2))
+    return layer
+
+
+# %% tags=["nbval-check-output"]
+audio = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+visual = torch.tensor([[[1.0, 1.0], [-1.0, 0.0], [0.0, 0.0]]])
+for own_key in (False, True):
+    a, v = identity_layer(cls_self_key=own_key)([audio, visual]).share[0].tolist()
+    print(f"{own_key}: audio {a:.4f} + vision {v:.4f} = {a + v:.4f}")
+
+# %% [markdown]
+# With its own key the class token takes the rest, and counts for neither modality.
+#
+# ```{solution-end}
+# ```
 #
 # ## Summary
 #
