@@ -45,7 +45,7 @@ def test_fewer_training_pairs_keep_the_pairs_of_the_other_splits(root, clean):
     torch.testing.assert_close(small.test.labels, clean.test.labels)
 
 
-@pytest.mark.parametrize("pairs", [0, 901])
+@pytest.mark.parametrize("pairs", [0, 901, 50.0, True])
 def test_train_pairs_out_of_range(pairs):
     with pytest.raises(ValueError, match="train_pairs"):
         load_dataset("digits", train_pairs=pairs)

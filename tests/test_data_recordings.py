@@ -378,6 +378,10 @@ def test_a_changed_recording_is_not_cached_at_full_size(filled_root):
     [
         ({"held_out_speaker": "nobody"}, "held_out_speaker"),
         ({"train_pairs": 5000}, "count"),
+        ({"train_pairs": 10.0}, "train_pairs: got 10.0, expected an integer"),
+        ({"test_pairs": True}, "test_pairs: got True, expected an integer"),
+        ({"validation_pairs": 0}, "validation_pairs: got 0, expected an integer"),
+        ({"seed": 1.5}, "seed: got 1.5, expected an integer"),
         ({"token_noise": -0.1}, "probability"),
     ],
 )

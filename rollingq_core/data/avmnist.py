@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rollingq_core._checks import require_integer
 from rollingq_core.data import fsdd, mnist
 from rollingq_core.data.dataset import DataSplits, PairedDataset, prepared
 from rollingq_core.data.pairing import balanced_choice, match_labels
@@ -104,6 +105,9 @@ def draw_pairs(
         raise ValueError(
             f"held_out_speaker: got {held_out_speaker!r}, expected one of {fsdd.SPEAKERS}"
         )
+    require_integer("seed", seed, at_least=0)
+    for split, size in zip(SPLITS, sizes, strict=True):
+        require_integer(f"{split}_pairs", size, at_least=1)
     recording_split_of = recording_splits(clips["speaker"], clips["index"], held_out_speaker)
     image_split_of = image_splits(len(image_labels))
     pairs = {}
