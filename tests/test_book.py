@@ -153,6 +153,21 @@ def test_all_mathematics_is_typeset(browser, pages):
     assert typeset > 20
 
 
+def test_figures_and_tables_are_numbered_and_no_number_leads_nowhere(html):
+    for path in sorted(html.glob("notebooks/*.html")):
+        page = path.read_text(encoding="utf-8")
+        chapter = int(path.name[:2])
+        for kind in ("Figure", "Table"):
+            tag = "figcaption" if kind == "Figure" else "caption"
+            captions = re.findall(rf"<{tag}\b[^>]*>(?:<span id=\S+>)?(\S+ \S+)\.", page)
+            expected = [f"{kind} {chapter}.{i + 1}" for i in range(len(captions))]
+            assert captions == expected, path.name
+            assert len(captions) == len(re.findall(rf"<{tag}\b", page)), path.name
+            # "Fig. 7" is the paper's; "Figure 7.1" is this book's.
+            named = set(re.findall(rf"\b{kind} {chapter}\.\d+", page))
+            assert named == set(captions), path.name
+
+
 # What a page's column cuts off, hides or sets too small to read; empty where all is well.
 UNFIT = """minimum => {
   const article = document.querySelector("article") ?? document.querySelector("main");

@@ -50,3 +50,14 @@ def test_a_run_that_goes_on_shows_what_was_there(shown):
     LiveCurves("Title", "caption", "alt")(result.history)
     assert (len(first), len(updates)) == (1, 0)
     assert len(first[0].drawn.axes[0].lines[0].get_xdata()) == 3
+
+
+def test_fast_epochs_are_drawn_now_and_then(shown):
+    first, updates = shown
+    curves = LiveCurves("Title", "caption", "alt", every=3)
+    _, result, _ = train(small_data())
+    for count in range(1, len(result.history) + 1):
+        curves(result.history[:count])
+    # One epoch of pretraining, three of fusion: the first of them and the third are drawn.
+    assert (len(first), len(updates)) == (1, 1)
+    assert len(updates[0].drawn.axes[0].lines[0].get_xdata()) == 3

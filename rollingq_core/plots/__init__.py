@@ -50,6 +50,7 @@ with needs("plots"):
         of_method,
         paired_difference,
         signed,
+        starred,
     )
     from rollingq_core.plots.turn import cost_of_turn, keys_around_query
 
@@ -95,6 +96,7 @@ __all__ = [
     "share_paths",
     "shares_beside_keys",
     "signed",
+    "starred",
     "token_attention",
     "turn_angles",
     "values_by_set",

@@ -23,6 +23,12 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
+def starred(mean: float, half: float, digits: int = 1) -> str:
+    """Return ``mean ± half``, with a star where that interval leaves 0 out."""
+    star = "*" if abs(mean) > half else " "
+    return f"{signed(mean, digits)} ± {half:.{digits}f}{star}"
+
+
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean, and half the width of its 95 % interval (Student's t)."""
     values = np.asarray(values, dtype=float)
