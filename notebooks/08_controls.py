@@ -33,7 +33,7 @@ from importlib.util import find_spec
 if find_spec("rollingq_core") is None:  # on Colab: install the book's package
     from IPython import get_ipython
 
-    package = "rollingq-core @ git+https://github.com/rollingq-book/rollingq-book"
+    package = "rollingq-core[plots] @ git+https://github.com/rollingq-book/rollingq-book"
     get_ipython().run_line_magic("pip", f'install -q "{package}"')
 
 # %% [markdown]
@@ -95,11 +95,13 @@ for _ in range(4000):
     )
 after_random = torch.tensor(after_random)
 
-# %% tags=["nbval-check-output"]
+# %%
 import math
 
 cosine = math.cos(turn.angle)
 before, after = air_of(query), air_of(turn.apply(query))
+
+# %% tags=["nbval-check-output"]
 print(f"AIR before {before:+.2f}, after the turn to the anchor {after:+.2f}")
 print(f"cos θ {cosine:+.2f}, so a random turn should leave {cosine * before:+.2f}")
 print(f"mean over random planes {after_random.mean():+.2f}")
@@ -180,6 +182,7 @@ from rollingq_core.plots import paired_difference, starred
 levels = records["digits-P"]["levels"]
 
 
+# %%
 def difference(runs, baseline, place):
     return paired_difference(
         runs, "rollingq", baseline, lambda run: 100 * run["accuracy"][place]
@@ -206,10 +209,12 @@ for name, record in records.items():
 # Of the six, `avmnist-new-speaker` is nearest to the paper's story. Table 8.1 shows what happens to
 # attention there when audio becomes noise.
 
-# %% tags=["hide-input", "nbval-check-output"]
+# %%
 from rollingq_core.plots import accuracy_table
 
 everyone = ["vanilla", "rollingq", "random_matched", "random_free", "uniform"]
+
+# %% tags=["hide-input", "nbval-check-output"]
 accuracy_table(
     records["avmnist-new-speaker-P"]["runs"],
     levels,
@@ -218,11 +223,12 @@ accuracy_table(
     "mean audio share, normal → noise; correlation of the share with “is noise”.",
 )
 
-# %% tags=["nbval-check-output"]
+# %%
 import numpy as np
 
 from rollingq_core.plots import mean_interval, of_method
 
+# %% tags=["nbval-check-output"]
 print("vanilla: how far audio's share moves when audio becomes noise")
 for name, record in records.items():
     moved = [
@@ -365,13 +371,15 @@ def gain_at(axis, value, seed):
     return 100 * (means["rollingq"] - means["vanilla"])
 
 
-# %% tags=["nbval-check-output"]
+# %%
 AXES = {
     "cls_std": regimes["cls_std"],
     "max_rotations": regimes["budgets"],
     "visual_strength": regimes["visual_strength"],
     "train_samples": regimes["train_samples"],
 }
+
+# %% tags=["nbval-check-output"]
 for axis, values in AXES.items():
     ends = [
         [gain_at(axis, value, seed) for seed in regimes["seeds"]]
@@ -391,13 +399,15 @@ for axis, values in AXES.items():
 #   than chance would give (exercise 2). The better ones lie together: the sharpest query with 600 pairs.
 #   Setting T itself, which has the same sharpness and 2000 pairs, is where the anchor adds at every noise level.
 
-# %% tags=["nbval-check-output"]
+# %%
 gain = {
     std: np.mean(
         [d for key, (d, _) in contrasts["vanilla", 0.5].items() if key[0] == std]
     )
     for std in regimes["cls_std"]
 }
+
+# %% tags=["nbval-check-output"]
 print("mean gain over vanilla at noise 0.5, by sharpness:")
 print({std: round(float(value), 1) for std, value in gain.items()})
 assert list(gain.values()) == sorted(gain.values())
@@ -409,7 +419,7 @@ wins = [
 assert all(key[0] == 1.0 and key[2] == 600 for key in wins)
 print("the anchor's clear wins need the sharpest query and 600 pairs:", len(wins))
 
-# %% tags=["nbval-check-output"]
+# %%
 leans = [
     abs(run["air"])
     for run in regimes["runs"]
@@ -418,6 +428,8 @@ leans = [
 no_gap = [
     pair for key, pair in contrasts["vanilla", 0.5].items() if key[:2] == (1.0, 3.0)
 ]
+
+# %% tags=["nbval-check-output"]
 print(f"no gap: vanilla's |AIR| at the end is {np.mean(leans):.2f} in the mean;")
 print(
     "with the sharpest query RollingQ gains", *(starred(*pair) for pair in no_gap)
