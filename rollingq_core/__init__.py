@@ -1,7 +1,8 @@
 """RollingQ: keep a multimodal Transformer from ignoring one of its inputs."""
 
 from rollingq_core.air import attention_imbalance_rate
-from rollingq_core.fusion.attention import AttentionFusion, FusionOutput
+from rollingq_core.fusion.attention import AttentionFusion
+from rollingq_core.fusion.output import FusionOutput
 from rollingq_core.rolling import RollingQ, RotationEvent
 from rollingq_core.rotation import (
     QueryRotation,

@@ -1,25 +1,25 @@
 """Argument checks whose messages name the argument, what came and what is expected."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from numbers import Integral
 
 import torch
 from torch import Tensor
 
-_vectorised = ContextVar("vectorised", default=False)
 
+def holds(condition: Tensor) -> bool:
+    """Tell whether a condition on values is known to hold.
 
-@contextmanager
-def vectorised() -> Iterator[None]:
-    """Look at shapes only: inside ``torch.func.vmap`` no single value can be read."""
-    token = _vectorised.set(True)
+    None is known while a graph is traced (compile, export, jit, fx) or under ``torch.func.vmap``:
+    a tensor has no value then that Python could decide by.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
     try:
-        yield
-    finally:
-        _vectorised.reset(token)
+        return bool(condition)
+    except RuntimeError:
+        return False
 
 
 def require_tensor(
@@ -71,7 +71,7 @@ def require_direction(name: str, value: object, axes: Sequence[str], like: Tenso
     """As :func:`require_tensor`, and each row must have a norm above 0."""
     require_tensor(name, value, axes, like)
     pointing = value.any(dim=-1)
-    if not pointing.all():
+    if holds(~pointing.all()):
         raise ValueError(
             f"{name}: got {int((~pointing).sum())} rows of zero norm, "
             "expected rows that have a direction"
@@ -82,7 +82,7 @@ def require_direction(name: str, value: object, axes: Sequence[str], like: Tenso
 def require_finite(name: str, value: Tensor) -> None:
     """Raise ``ValueError`` when ``value`` holds a NaN or an infinity."""
     # A sum is finite only if all values are. One that isn't may have overflowed: then look at each.
-    if math.isfinite(value.detach().sum()):
+    if not holds(~value.detach().sum().isfinite()):
         return
     finite = torch.isfinite(value)
     if not finite.all():
@@ -152,6 +152,9 @@ def require_observation(query: Tensor, mean_keys: Tensor) -> None:
             f"output: got a query of type {type(query).__name__} and mean_keys of type "
             f"{type(mean_keys).__name__}, expected a tensor each"
         )
+    for name, value in (("query", query), ("mean_keys", mean_keys)):
+        if not value.is_floating_point():
+            raise ValueError(f"output.{name}: got dtype {value.dtype}, expected a float tensor")
     keys, rows = list(mean_keys.shape), list(query.shape)
     if len(keys) != 3 or 0 in keys or keys[1] < 2:
         raise ValueError(f"output.mean_keys: got shape {keys}, expected [B, M, d] with M >= 2")
@@ -160,28 +163,29 @@ def require_observation(query: Tensor, mean_keys: Tensor) -> None:
 
 
 def require_tokens(
-    tokens: Sequence[Tensor], masks: Sequence[Tensor | None] | None, dim: int
+    tokens: Sequence[Tensor], masks: Sequence[Tensor | None] | None, like: Tensor
 ) -> Tensor | None:
-    """Check a fusion layer's input, and return its padding, ``[B, sum L]`` bool, if it has any."""
-    if isinstance(tokens, Tensor) or len(tokens) < 2:
+    """Check a fusion layer's input, and return its padding, ``[B, sum L]`` bool, if it has any.
+
+    Tokens have the size ``d`` of ``like``'s last axis, its device and, outside autocast, its dtype.
+    """
+    if not isinstance(tokens, Sequence) or len(tokens) < 2:
         raise ValueError(
             f"tokens: got {type(tokens).__name__}, expected a sequence of 2 or more modalities"
         )
-    masks = [None] * len(tokens) if masks is None else list(masks)
-    if len(masks) != len(tokens):
-        raise ValueError(f"key_padding_masks: got {len(masks)}, expected {len(tokens)} or None")
+    masks = [None] * len(tokens) if masks is None else masks
+    if not isinstance(masks, Sequence | Tensor) or len(masks) != len(tokens):
+        count = len(masks) if isinstance(masks, Sequence | Tensor) else type(masks).__name__
+        raise ValueError(f"key_padding_masks: got {count}, expected {len(tokens)} or None")
     for index, (z, mask) in enumerate(zip(tokens, masks, strict=True)):
-        shape = list(z.shape)
-        if len(shape) != 3 or 0 in shape or shape[::2] != [tokens[0].shape[0], dim]:
+        _require_modality(f"tokens[{index}]", z, like)
+        if z.shape[0] != tokens[0].shape[0]:
             raise ValueError(
-                f"tokens[{index}]: got shape {shape}, expected [B, L, {dim}] "
-                "with the same B for all modalities, not empty"
+                f"tokens[{index}]: got shape {list(z.shape)}, expected the batch size "
+                f"{tokens[0].shape[0]} of tokens[0]"
             )
-        if mask is not None and (mask.dtype != torch.bool or mask.shape != z.shape[:2]):
-            raise ValueError(
-                f"key_padding_masks[{index}]: got {mask.dtype} of shape {list(mask.shape)}, "
-                f"expected bool of shape {shape[:2]}"
-            )
+        if mask is not None:
+            _require_mask(f"key_padding_masks[{index}]", mask, z)
     if all(mask is None for mask in masks):
         return None
     columns = [
@@ -189,9 +193,41 @@ def require_tokens(
         for z, mask in zip(tokens, masks, strict=True)
     ]
     padded = torch.cat(columns, dim=1)
-    if not _vectorised.get() and padded.all(dim=1).any():
+    if holds(padded.all(dim=1).any()):
         raise ValueError("key_padding_masks: got a sample with only padding, expected a token")
     return padded
+
+
+def _require_modality(name: str, z: object, like: Tensor) -> None:
+    found = None
+    if not isinstance(z, Tensor):
+        found = type(z).__name__
+    elif not z.is_floating_point():
+        found = f"dtype {z.dtype}"
+    elif z.dim() != 3 or 0 in z.shape or z.shape[-1] != like.shape[-1]:
+        found = f"shape {list(z.shape)}"
+    if found is not None:
+        raise ValueError(
+            f"{name}: got {found}, expected a float tensor of shape [B, L, {like.shape[-1]}], "
+            "the same B for all modalities, not empty"
+        )
+    if z.device != like.device:
+        raise ValueError(f"{name}: got one on {z.device}, expected {like.device}, the layer's")
+    if z.dtype != like.dtype and not torch.is_autocast_enabled(z.device.type):
+        raise ValueError(f"{name}: got {z.dtype}, expected {like.dtype}, the layer's")
+
+
+def _require_mask(name: str, mask: object, z: Tensor) -> None:
+    found = None
+    if not isinstance(mask, Tensor):
+        found = type(mask).__name__
+    elif mask.dtype != torch.bool or mask.shape != z.shape[:2] or mask.device != z.device:
+        found = f"{mask.dtype} of shape {list(mask.shape)} on {mask.device}"
+    if found is not None:
+        raise ValueError(
+            f"{name}: got {found}, "
+            f"expected a bool tensor of shape {list(z.shape[:2])} on {z.device}"
+        )
 
 
 def require_result(fused: Tensor, tokens: Sequence[Tensor]) -> None:
@@ -199,7 +235,6 @@ def require_result(fused: Tensor, tokens: Sequence[Tensor]) -> None:
 
     What is not finite in any token reaches ``fused``, so the tokens need no pass of their own.
     """
-    if torch.compiler.is_compiling() or _vectorised.get() or torch.isfinite(fused).all():
-        return
-    for index, z in enumerate(tokens):
-        require_finite(f"tokens[{index}]", z)
+    if holds(~torch.isfinite(fused).all()):
+        for index, z in enumerate(tokens):
+            require_finite(f"tokens[{index}]", z)

@@ -14,6 +14,8 @@ from rollingq_core._checks import (
     require_integer,
     require_number,
 )
+from rollingq_core._precision import negligible
+from rollingq_core._watch import QueryWatch
 from rollingq_core.air import Expectation, RunningExpectation
 from rollingq_core.rotation import (
     PlaneRotation,
@@ -35,6 +37,13 @@ class RotationEvent:
     ``air`` is Eq. 9 between the first two modalities, ``cosines`` each modality's expected cosine,
     ``weights`` those of the anchor (Eq. 11), ``angle`` the turn of the expected query in radians,
     and the norms are those of the expected query and average keys.
+
+    Examples
+    --------
+    >>> lean = {"air": 1.0, "cosines": (1.0, 0.0), "weights": (0.1, 0.9), "angle": 1.5}
+    >>> event = RotationEvent(epoch=0, count=1, query_norm=2.0, key_norms=(1.0, 1.0), **lean)
+    >>> event.weights
+    (0.1, 0.9)
     """
 
     epoch: int
@@ -52,6 +61,14 @@ class RollingQ:
 
     Call :meth:`observe` on each training batch and :meth:`end_epoch` after the last one. An option
     out of range raises a ``ValueError``.
+
+    The number of epochs and rotations so far, and the epoch of the last rotation, are buffers of
+    the layer's :class:`QueryRotation`, and so part of the model's ``state_dict``: a new RollingQ on
+    a loaded layer goes on with its schedule. For the same reason a rotation should have one
+    RollingQ at a time: epochs that a second one closes count too, unless it only watches and may
+    not rotate (``max_rotations`` 0, no ``schedule``). ``module`` is the rotation,
+    ``events`` are this object's rotations, and ``last`` holds the closed epoch's expectations (None
+    where no sample had a key in each modality).
 
     Parameters
     ----------
@@ -76,6 +93,17 @@ class RollingQ:
         exactly these epochs (and by these angles), whatever the imbalance here.
     seed
         Seed of the controls' random directions.
+
+    Examples
+    --------
+    >>> turn = QueryRotation(2)
+    >>> rolling = RollingQ(turn, rho=1, beta=0.5, max_rotations=1)
+    >>> query, mean_keys = torch.tensor([2.0, 0.0]), torch.eye(2)[None]
+    >>> rolling.observe(query=turn(query), mean_keys=mean_keys)
+    >>> rolling.end_epoch().air
+    1.0
+    >>> turn(query).argmax()  # it points to the second modality now
+    tensor(1)
     """
 
     def __init__(
@@ -109,39 +137,52 @@ class RollingQ:
         self.spacing = require_integer("spacing", spacing, at_least=1)
         self.estimate, self.rotation = estimate, rotation
         self.schedule = None if schedule is None else {event.epoch: event for event in schedule}
-        self.generator = torch.Generator().manual_seed(
-            require_integer("seed", seed, at_least=0, at_most=2**64 - 1)
-        )
-        self.running, self.epoch = RunningExpectation(), 0
+        seed = require_integer("seed", seed, at_least=0, at_most=2**64 - 1)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.running = RunningExpectation()
         self.events: list[RotationEvent] = []
         self.last: Expectation | None = None
+        self.watch = QueryWatch()
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs closed so far, also before this object was made."""
+        return int(self.module.epoch)
 
     def observe(self, output: Any = None, *, query: Tensor = None, mean_keys: Tensor = None):
-        """Take in one training batch: a ``FusionOutput``, or the query and mean keys by name."""
+        """Take in one training batch: a ``FusionOutput``, or the query and mean keys by name.
+
+        The query, ``[d]`` or ``[B, d]``, is the rotated one, and the mean keys are ``[B, M, d]``. A
+        row of zeros in these says that the sample lacks the modality; it is then left out.
+        """
         if output is not None:
             query, mean_keys = output.query, output.mean_keys
         if self.estimate == "last_batch":
             self.running = RunningExpectation()
         self.running.update(query, mean_keys)
+        self.watch.see(query)
 
     def end_epoch(self) -> RotationEvent | None:
         """Close the epoch, and rotate the query where the imbalance calls for it.
 
-        The closed epoch's expectations stay in ``last``. Without a rotation the result is None;
-        expectations that are not finite (training has diverged) raise a ``ValueError``.
+        Without a rotation the result is None. Where one is due but there is no direction to turn
+        from or to, that is a warning, and training goes on; expectations that are not finite
+        (training has diverged) raise a ``ValueError``.
         """
+        observed, epoch = bool(self.running.sums), self.epoch
         expected = self.last = self.running.compute()
         self.running = RunningExpectation()
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        if expected is None:
+        if self.max_rotations or self.schedule:
+            self.module.epoch.add_(1)
+        if expected is not None:
+            require_finite("output.query", expected.query)
+            require_finite("output.mean_keys", expected.mean_keys)
+        elif not observed:
             return None
-        require_finite("output.query", expected.query)
-        require_finite("output.mean_keys", expected.mean_keys)
-        if not self._is_due(epoch, expected.imbalance):
+        if not self._is_due(epoch, expected):
             return None
-        weights = anchor_weights(expected.cosines, self.rho)
         try:
-            anchor = weighted_anchor(expected.query, expected.mean_keys, weights)
+            weights, anchor = self._anchor(expected)
             turn = plane_rotation(expected.query, anchor)
         except ValueError as error:
             warnings.warn(f"no rotation after epoch {epoch}: {error}", stacklevel=2)
@@ -152,7 +193,11 @@ class RollingQ:
             turn = plane_rotation(expected.query, noise)
         if self.rotation == "random_matched":
             turn = PlaneRotation.by_angle(*turn.basis, angle)
-        self.module.rotate(svd_rotation(expected.query, anchor) if self.rotation == "svd" else turn)
+        done = svd_rotation(expected.query, anchor) if self.rotation == "svd" else turn
+        self.module.rotate(done)
+        self.module.last_rotation.fill_(epoch)
+        apply = turn.apply if done is turn else done.mT.matmul
+        self.watch.turn(apply, expected.query, expected.query_norm)
         event = RotationEvent(
             epoch=epoch,
             count=int(self.module.count),
@@ -166,25 +211,40 @@ class RollingQ:
         self.events.append(event)
         return event
 
-    def _is_due(self, epoch: int, imbalance: float) -> bool:
+    def _is_due(self, epoch: int, expected: Expectation | None) -> bool:
         if self.schedule is not None:
             return epoch in self.schedule
-        first = self.events[-1].epoch + self.spacing if self.events else self.start_epoch
+        last = int(self.module.last_rotation)
+        first = last + self.spacing if last >= 0 else self.start_epoch
         in_time = epoch >= first and int(self.module.count) < self.max_rotations
-        return in_time and imbalance >= self.beta
+        return in_time and (expected is None or expected.imbalance >= self.beta)
+
+    def _anchor(self, expected: Expectation | None) -> tuple[Tensor, Tensor]:
+        """Return the weights (Eq. 11) and the anchor (Eq. 10); ``ValueError`` where none is."""
+        if expected is None:
+            raise ValueError("output.mean_keys: got no sample with a key in each modality")
+        weights = anchor_weights(expected.cosines, self.rho)
+        anchor = weighted_anchor(expected.query, expected.mean_keys, weights)
+        if negligible(expected.mean_keys).any():
+            raise ValueError("output.mean_keys: got a key that is only rounding beside the others")
+        return weights, anchor
 
     def state_dict(self) -> dict[str, Any]:
-        """Return epoch, events, open sums and random state; R and its count are the module's."""
+        """Return the schedule, events, open sums and random state; R itself is the module's."""
         return {
             "epoch": self.epoch,
+            "last_rotation": int(self.module.last_rotation),
             "events": [asdict(event) for event in self.events],
             "sums": dict(self.running.sums),
             "generator": self.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state_dict`."""
-        self.epoch = state["epoch"]
+        """Go on from :meth:`state_dict`, also one of an older version."""
         self.events = [RotationEvent(**event) for event in state["events"]]
+        last = self.events[-1].epoch if self.events else -1
+        self.module.epoch.fill_(state["epoch"])
+        self.module.last_rotation.fill_(state.get("last_rotation", last))
         self.running.sums = dict(state["sums"])
         self.generator.set_state(state["generator"].cpu())
+        self.watch = QueryWatch()

@@ -1,21 +1,21 @@
 """Where the query should point, and the rotation that takes it there (Eq. 10 to 13)."""
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rollingq_core._checks import (
     require_direction,
+    require_finite,
     require_integer,
     require_number,
     require_tensor,
     require_width,
 )
-
-# Below this sine two unit vectors count as parallel: float64 leaves their plane undefined.
-PARALLEL = 1e-12
+from rollingq_core._linear import multiply_outputs, require_own_linear
+from rollingq_core._precision import ExactBuffers, without_autocast
+from rollingq_core.plane import PlaneRotation, plane_rotation, unit, unit_pair
 
 
 def anchor_weight(air: float | Tensor, rho: float) -> float | Tensor:
@@ -34,16 +34,27 @@ def anchor_weight(air: float | Tensor, rho: float) -> float | Tensor:
     ------
     ValueError
         ``rho`` not above 0, or a value that is not finite.
+
+    Examples
+    --------
+    >>> round(anchor_weight(1.0, rho=1), 3)  # the first modality leads: it gets less
+    0.119
     """
     rho = require_number("rho", rho, above=0)
     if isinstance(air, Tensor):
-        require_number("air", air.detach().abs().max())
+        require_finite("air", air)
         return 0.5 * (1 + torch.tanh(-rho * air))
     return 0.5 * (1 + math.tanh(-rho * require_number("air", air)))
 
 
 def anchor_weights(cosines: Tensor, rho: float) -> Tensor:
-    """Weights ``softmax(-2 rho cosines)`` of M modalities [M]; for two of them exactly Eq. 11."""
+    """Weights ``softmax(-2 rho cosines)`` of M modalities [M]; for two of them exactly Eq. 11.
+
+    Examples
+    --------
+    >>> anchor_weights(torch.tensor([0.5, -0.5]), rho=1)
+    tensor([0.1192, 0.8808])
+    """
     require_tensor("cosines", cosines, ("M",))
     return torch.softmax(-2 * require_number("rho", rho, above=0) * cosines, dim=0)
 
@@ -69,6 +80,11 @@ def rebalance_anchor(query: Tensor, key_a: Tensor, key_v: Tensor, alpha: float |
     ValueError
         Wrong rank or size, a non-finite value, a zero norm, ``alpha`` outside [0, 1], or keys that
         cancel each other.
+
+    Examples
+    --------
+    >>> rebalance_anchor(torch.tensor([2.0, 0.0]), *torch.eye(2), alpha=0.5)
+    tensor([1.4142, 1.4142])
     """
     require_direction("query", query, ("d",))
     require_direction("key_a", key_a, ("d",), like=query)
@@ -78,62 +94,23 @@ def rebalance_anchor(query: Tensor, key_a: Tensor, key_v: Tensor, alpha: float |
 
 
 def weighted_anchor(query: Tensor, mean_keys: Tensor, weights: Tensor) -> Tensor:
-    """Eq. 10 for M modalities: ``mean_keys`` of shape ``[M, d]``, ``weights`` of shape ``[M]``."""
-    require_direction("mean_keys", mean_keys, ("M", "d"))
-    mixed = weights @ torch.stack([_unit(key) for key in mean_keys])
-    if torch.linalg.vector_norm(mixed) <= 8 * torch.finfo(mixed.dtype).eps:
-        raise ValueError(f"alpha: got {weights[0]:.6g}, for which the keys cancel each other")
-    return _unit(mixed) * (query @ _unit(query))
+    """Eq. 10 for M modalities: ``mean_keys`` of shape ``[M, d]``, ``weights`` of shape ``[M]``.
 
-
-class PlaneRotation(NamedTuple):
-    """A turn in one plane, the identity off it (Eq. 12 and 13), as ``R = I + B' block B``.
-
-    ``basis`` B holds the plane's orthonormal rows u and p, shape ``[2, d]``; ``block`` is
-    ``[[cos - 1, sin], [-sin, cos - 1]]``. Applying it to a row costs O(d).
+    Examples
+    --------
+    >>> weighted_anchor(torch.tensor([2.0, 0.0]), torch.eye(2), torch.tensor([0.0, 1.0]))
+    tensor([0., 2.])
     """
-
-    basis: Tensor
-    block: Tensor
-
-    @classmethod
-    def by_angle(cls, u: Tensor, p: Tensor, angle: float) -> "PlaneRotation":
-        """Turn the unit row ``u`` by ``angle`` (radians) toward ``p``, at right angles to it."""
-        # -2 sin^2(angle / 2) is cos - 1 without the cancellation at small angles.
-        drop, sine = -2 * math.sin(angle / 2) ** 2, math.sin(angle)
-        return cls(torch.stack((u, p)), u.new_tensor([[drop, sine], [-sine, drop]]))
-
-    @property
-    def angle(self) -> float:
-        """Size of the turn in radians, from 0 to pi."""
-        return abs(math.atan2(float(self.block[0, 1]), 1 + float(self.block[0, 0])))
-
-    def apply(self, rows: Tensor) -> Tensor:
-        """Return ``rows @ R`` for ``rows`` of shape ``[..., d]``."""
-        return torch.matmul(*self.factors(rows)).add_(rows)
-
-    def factors(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the factors, ``[..., 2]`` and ``[2, d]``, of the change ``rows @ (R - I)``."""
-        return rows @ self.basis.to(rows).mT, (self.block @ self.basis).to(rows)
-
-    def matrix(self) -> Tensor:
-        """Return R, shape ``[d, d]``."""
-        return self.apply(torch.eye(self.basis.shape[1]).to(self.basis))
-
-
-def plane_rotation(source: Tensor, target: Tensor) -> PlaneRotation:
-    """As :func:`minimal_rotation`, kept as a plane and in float64."""
-    u, w = _unit_pair(source, target)
-    off = _reject(w, u)
-    sine, cosine = float(torch.linalg.vector_norm(off)), float(u @ w)
-    if sine > PARALLEL:
-        return PlaneRotation.by_angle(u, off / sine, math.atan2(sine, cosine))
-    axis = nn.functional.one_hot(u.abs().argmin(), len(u)).to(u)
-    return PlaneRotation.by_angle(u, _unit(_reject(axis, u)), 0.0 if cosine > 0 else math.pi)
+    require_direction("mean_keys", mean_keys, ("M", "d"))
+    with without_autocast(query):
+        mixed = weights @ torch.stack([unit(key) for key in mean_keys])
+        if torch.linalg.vector_norm(mixed) <= 8 * torch.finfo(mixed.dtype).eps:
+            raise ValueError(f"alpha: got {weights[0]:.6g}, for which the keys cancel each other")
+        return unit(mixed) * (query @ unit(query))
 
 
 def minimal_rotation(source: Tensor, target: Tensor) -> Tensor:
-    """Smallest rotation with ``source @ R`` parallel to ``target`` (Eq. 12 and 13).
+    """Smallest rotation with ``source @ R`` parallel to ``target`` (the R_b of Eq. 12).
 
     It turns the plane of the two and is the identity off it, so that it disturbs nothing else that
     was learned. Parallel vectors give the identity; antiparallel ones a turn by pi in the plane of
@@ -148,6 +125,12 @@ def minimal_rotation(source: Tensor, target: Tensor) -> Tensor:
     ------
     ValueError
         Wrong rank or size, a non-finite value, or a zero norm.
+
+    Examples
+    --------
+    >>> source, target = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
+    >>> (source @ minimal_rotation(source, target)).round()
+    tensor([0., 3., 0.])
     """
     return plane_rotation(source, target).matrix().to(source)
 
@@ -156,32 +139,52 @@ def svd_rotation(source: Tensor, target: Tensor) -> Tensor:
     """Rotation with ``source @ R`` parallel to ``target`` by the paper's SVD route (Eq. 12).
 
     As :func:`minimal_rotation`, but off the plane R is whatever the SVD of a rank-1 matrix returns.
+
+    Examples
+    --------
+    >>> source, target = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
+    >>> (source @ svd_rotation(source, target))[1]
+    tensor(3.)
     """
-    left, _, right = torch.linalg.svd(torch.outer(*_unit_pair(source, target)))
+    left, _, right = torch.linalg.svd(torch.outer(*unit_pair(source, target)))
     # A float32 determinant would underflow to 0 at d = 768, and miss the reflections.
     if torch.linalg.slogdet(left @ right).sign < 0:
         left[:, -1] = -left[:, -1]
     return (left @ right).to(source)
 
 
-class QueryRotation(nn.Module):
-    """Accumulated rotation of a query of dimension ``dim``, not trained: ``q_b = q R``.
+class QueryRotation(ExactBuffers):
+    """Accumulated rotation of a query of dimension ``dim``, not trained: ``q_r = q R`` (Eq. 13).
 
-    The buffers ``matrix`` (``[d, d]``, the identity at start: output equals input bit for bit) and
-    ``count`` (rotations so far) are part of ``state_dict``.
+    Its buffers are part of any ``state_dict``: ``matrix`` (R, ``[d, d]``, the identity at start:
+    output equals input bit for bit), ``count`` (rotations so far), and the schedule that
+    :class:`RollingQ` keeps here, ``epoch`` (epochs closed) and ``last_rotation`` (the epoch of the
+    last rotation, -1 before the first). R stays in float32 or wider, whatever a model is cast to.
+    A state without the schedule, as older versions saved it, leaves the schedule as it is.
+
+    Examples
+    --------
+    >>> rotation = QueryRotation(2)
+    >>> rotation.rotate(minimal_rotation(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])))
+    >>> rotation(torch.tensor([1.0, 0.0])).round(), int(rotation.count)
+    (tensor([0., 1.]), 1)
     """
+
+    added = ("epoch", "last_rotation")
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = require_integer("dim", dim, at_least=2)
         self.register_buffer("matrix", torch.eye(self.dim))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("count", torch.tensor(0))
+        self.register_buffer("epoch", torch.tensor(0))
+        self.register_buffer("last_rotation", torch.tensor(-1))
 
     def forward(self, query: Tensor) -> Tensor:
         """Return ``query @ R`` for ``query`` of shape ``[..., d]``, in the query's dtype."""
         require_width("query", query, self.dim)
         # Half precision would round even an identity's product.
-        with torch.autocast(query.device.type, enabled=False):
+        with without_autocast(query):
             wide = torch.promote_types(query.dtype, self.matrix.dtype)
             return (query.to(wide) @ self.matrix.to(wide)).to(query.dtype)
 
@@ -192,56 +195,42 @@ class QueryRotation(nn.Module):
         R_b is a :class:`PlaneRotation` or a matrix ``[d, d]``; one of wrong size, not finite or
         not orthogonal raises a ``ValueError``.
         """
-        if isinstance(rotation, PlaneRotation):
-            require_tensor("rotation", rotation.basis, ("2", "d"), like=self.matrix[:2])
-            self.matrix.addmm_(*rotation.factors(self.matrix))
-        else:
-            require_tensor("rotation", rotation, ("d", "d"), like=self.matrix)
-            drift = float((rotation @ rotation.mT - torch.eye(self.dim).to(rotation)).abs().max())
-            if drift > 1e-3:
-                raise ValueError(f"rotation: R R' is {drift:.2g} off I, expected an orthogonal R")
-            self.matrix.copy_(self.matrix @ rotation.to(self.matrix))
+        with without_autocast(self.matrix):
+            if isinstance(rotation, PlaneRotation):
+                require_tensor("rotation", rotation.basis, ("2", "d"), like=self.matrix[:2])
+                self.matrix.addmm_(*rotation.factors(self.matrix))
+            else:
+                require_tensor("rotation", rotation, ("d", "d"), like=self.matrix)
+                eye = torch.eye(self.dim).to(rotation)
+                drift = float((rotation @ rotation.mT - eye).abs().max())
+                if drift > 1e-3:
+                    raise ValueError(
+                        f"rotation: R R' is {drift:.2g} off I, expected an orthogonal R"
+                    )
+                self.matrix.copy_(self.matrix @ rotation.to(self.matrix))
         self.count.add_(1)
 
     @torch.no_grad()
     def fold_into(self, linear: nn.Linear) -> nn.Linear:
         """Move R into the linear layer that makes the query, and go back to the identity.
 
-        ``linear(x) @ R`` before equals ``linear(x)`` after. ``count`` stays. ``linear`` is changed
-        in place and returned; an output size other than d raises a ``ValueError``.
+        ``linear(x) @ R`` before equals ``linear(x)`` after, up to one rounding of each weight.
+        ``count`` and the schedule stay. It is meant for a finished model: an optimiser's momentum
+        would stay in the old coordinates.
+
+        Parameters
+        ----------
+        linear
+            Changed in place and returned.
+
+        Raises
+        ------
+        ValueError
+            Nothing has changed then. Only a plain ``nn.Linear`` of d outputs can take R: none that
+            is wrapped by an adapter, parametrised, pruned, quantised or hooked, and none whose
+            weight other modules use too (looked for among all modules that are alive), for the
+            turn would reach those. Nor can a dtype that does not hold the product's values.
         """
-        if linear.out_features != self.dim:
-            raise ValueError(f"linear: got {linear.out_features} outputs, expected {self.dim}")
-        rotation = self.matrix.to(linear.weight)
-        # nn.Linear stores the transpose of the row convention's W.
-        linear.weight.copy_(rotation.mT @ linear.weight)
-        if linear.bias is not None:
-            linear.bias.copy_(linear.bias @ rotation)
+        multiply_outputs(require_own_linear("linear", linear, self.dim), self.matrix)
         self.matrix.copy_(torch.eye(self.dim))
         return linear
-
-
-def _unit(vector: Tensor) -> Tensor:
-    length = torch.linalg.vector_norm(vector)
-    if not 1e-15 < length.item() < 1e15:  # squares may have under- or overflowed
-        vector = vector / vector.abs().max()
-        length = torch.linalg.vector_norm(vector)
-    return vector / length
-
-
-def _reject(vector: Tensor, unit: Tensor) -> Tensor:
-    # Twice: one Gram-Schmidt step loses the right angle between nearly parallel vectors.
-    once = vector - (vector @ unit) * unit
-    return once - (once @ unit) * unit
-
-
-def _unit_pair(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    require_tensor("source", source, ("d",), finite=False)
-    require_tensor("target", target, ("d",), source, finite=False)
-    require_integer("source: its dimension", source.shape[0], at_least=2)
-    # On the CPU: not every accelerator has float64.
-    u, w = (_unit(vector.detach().cpu().double()) for vector in (source, target))
-    if math.isnan(u @ w):  # then one of them is not finite, or has no direction
-        require_direction("source", source, ("d",))
-        require_direction("target", target, ("d",))
-    return u, w

@@ -44,6 +44,7 @@ class Mutant(NamedTuple):
 
 
 ROTATION = "rollingq_core/rotation.py"
+PLANE = "rollingq_core/plane.py"
 AIR = "rollingq_core/air.py"
 FUSION = "rollingq_core/fusion/attention.py"
 NOISE = "rollingq_core/evaluation/noise.py"
@@ -62,11 +63,11 @@ MUTANTS = {
         ("05", "06", "07", "01", "04", "08"),
     ),
     "no-renormalisation": Mutant(
-        (Change(ROTATION, "return _unit(mixed) * (query", "return mixed * (query"),),
+        (Change(ROTATION, "return unit(mixed) * (query", "return mixed * (query"),),
         ("05", "06", "04"),
     ),
     "transposed-rotation": Mutant(
-        (Change(ROTATION, "[[drop, sine], [-sine, drop]]", "[[drop, -sine], [sine, drop]]"),),
+        (Change(PLANE, "[[drop, sine], [-sine, drop]]", "[[drop, -sine], [sine, drop]]"),),
         ("05", "06", "07", "01", "04"),
     ),
     "transposed-forward": Mutant(

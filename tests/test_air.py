@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollingq_core import anchor_weight, attention_imbalance_rate, minimal_rotation
-from rollingq_core.air import RunningExpectation
+from rollingq_core import _ranks, anchor_weight, attention_imbalance_rate, minimal_rotation
+from rollingq_core.air import RunningExpectation, modality_cosines
 
 seeds = st.integers(0, 2**31 - 1)
 steady = settings(deadline=None, max_examples=25, derandomize=True)
@@ -190,3 +190,63 @@ def test_a_bad_argument_is_named(place, bad):
 def test_sizes_that_do_not_match_are_named(arguments, name):
     with pytest.raises(ValueError, match=rf"^{name}: got .*expected .* to match"):
         attention_imbalance_rate(*arguments)
+
+
+# Extreme lengths, with entries that are zero.
+
+EXTREME = {
+    torch.float32: [1e-44, 1e-38, 1e-20, 1e19, 3e38],
+    torch.float64: [5e-324, 1e-200, 1e-160, 1e160, 1e300],
+}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(dtype, size) for dtype, sizes in EXTREME.items() for size in sizes]
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_row_with_a_zero_entry_is_scaled_whatever_its_length(dtype, size, place):
+    rows = [torch.tensor([[1.0, 0, 0]]), torch.tensor([[3.0, 4, 0]]), torch.tensor([[0.0, 0, 1]])]
+    rows = [row.to(dtype) for row in rows]
+    rows[place] = rows[place].clamp(max=1) * size
+    expected = [(0.6, 0.0), (math.sqrt(0.5), 0.0), (0.6, 0.0)][place]
+    found = modality_cosines(rows[0][0], torch.stack(rows[1:], dim=1))
+    assert found.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+    air = attention_imbalance_rate(rows[0][0], rows[1], rows[2])
+    assert float(air) == pytest.approx(expected[0] - expected[1], abs=1e-6)
+
+
+def test_a_zero_row_has_a_cosine_of_nought():
+    keys = torch.tensor([[[0.0, 0.0], [1.0, 1.0]]])
+    assert modality_cosines(torch.tensor([1.0, 1.0]), keys).tolist()[0] == pytest.approx([0, 1])
+
+
+# Several processes.
+
+
+def test_a_process_without_sums_takes_the_others(monkeypatch):
+    mean_keys, query = draw(0, 6, 2, 5), draw(1, 6, 5)
+    parts = [RunningExpectation() for _ in range(3)]
+    parts[0].update(query[:4], mean_keys[:4])
+    parts[2].update(query[4:], mean_keys[4:])  # the second has seen nothing
+    monkeypatch.setattr(_ranks, "world_size", lambda: 3)
+    monkeypatch.setattr(_ranks, "gathered", lambda value: [part.sums for part in parts])
+    whole = RunningExpectation()
+    whole.update(query, mean_keys)
+    found = [part.compute() for part in parts]
+    monkeypatch.undo()
+    expected = whole.compute()
+    for name in ("query", "mean_keys", "cosines", "query_norm"):
+        for one in found:
+            torch.testing.assert_close(getattr(one, name), getattr(expected, name))
+            assert torch.equal(getattr(one, name), getattr(found[0], name))
+    monkeypatch.setattr(_ranks, "world_size", lambda: 2)
+    monkeypatch.setattr(_ranks, "gathered", lambda value: [{}, {}])
+    assert parts[1].compute() is None
+
+
+@pytest.mark.parametrize("name", ["query", "mean_keys"])
+@pytest.mark.parametrize("bad", [torch.ones(3, 2, 5).long(), torch.ones(3, 2, 5).bool(), [1.0]])
+def test_an_observation_of_another_kind_is_named(name, bad):
+    arguments = {"query": torch.ones(5), "mean_keys": torch.ones(3, 2, 5), name: bad}
+    with pytest.raises(ValueError, match=r"^output.*expected a"):
+        RunningExpectation().update(**arguments)

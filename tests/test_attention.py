@@ -287,8 +287,43 @@ NO_MASK = torch.zeros(2, 3, dtype=torch.bool)
         ([A, V], [None, NO_MASK], r"key_padding_masks\[1\]"),
         ([A, V], [NO_MASK.float(), None], r"key_padding_masks\[0\]"),
         ([A, V], [~NO_MASK, ~torch.zeros(2, 4, dtype=torch.bool)], "key_padding_masks"),
+        ({"audio": A, "visual": V}, None, "tokens"),
+        (torch.stack([A, A]), None, "tokens"),
+        (None, None, "tokens"),
+        (A.numpy(), None, "tokens"),
+        ([A.tolist(), V], None, r"tokens\[0\]"),
+        ([A, V.numpy()], None, r"tokens\[1\]"),
+        ([A, None], None, r"tokens\[1\]"),
+        ([A.long(), V.long()], None, r"tokens\[0\]"),
+        ([A, V.bool()], None, r"tokens\[1\]"),
+        ([A, V.double()], None, r"tokens\[1\]"),
+        ([A.half(), V.half()], None, r"tokens\[0\]"),
+        ([A, V.to("meta")], None, r"tokens\[1\]"),
+        ([A, V], True, "key_padding_masks"),
+        ([A, V], [NO_MASK.tolist(), None], r"key_padding_masks\[0\]"),
+        ([A, V], [NO_MASK.numpy(), None], r"key_padding_masks\[0\]"),
+        ([A, V], [NO_MASK.long(), None], r"key_padding_masks\[0\]"),
+        ([A, V], [NO_MASK.to("meta"), None], r"key_padding_masks\[0\]"),
     ],
 )
 def test_bad_tokens_are_named(tokens, masks, name):
     with pytest.raises(ValueError, match=rf"^{name}: got .*expected"):
         AttentionFusion(8, 4)(tokens, masks)
+
+
+def test_modalities_of_mixed_precision_are_taken_under_autocast():
+    layer = AttentionFusion(8, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer([A, V.bfloat16()])
+    assert output.logits.isfinite().all()
+
+
+def test_the_share_is_that_of_the_modalities_in_their_order():
+    layer, tokens, _ = example(cls_self_key=True)
+    output = layer(tokens)
+    expected = [output.attention[:, 0, :5].sum(1), output.attention[:, 0, 5:].sum(1)]
+    torch.testing.assert_close(output.share, torch.stack(expected, dim=1))
+    # The class token's own mass is nobody's.
+    assert (output.share.sum(1) < 1 - 1e-3).all()
+    means = torch.stack([layer.k_proj(z).mean(1) for z in tokens], dim=1)
+    torch.testing.assert_close(output.mean_keys, means)

@@ -461,3 +461,234 @@ def test_query_and_mean_keys_by_name_are_an_output():
     by_name.observe(query=query, mean_keys=mean_keys)
     by_output.observe(SimpleNamespace(query=query, mean_keys=mean_keys))
     assert by_name.end_epoch() == by_output.end_epoch() is not None
+
+
+# The schedule lives in the model's buffers.
+
+
+def model_state(rolling):
+    return through_a_file(rolling.module.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "stop"),
+    [
+        ({"spacing": 4}, 2),
+        ({"start_epoch": 5}, 2),
+        ({"max_rotations": 2}, 1),
+        ({"start_epoch": 1, "spacing": 3, "max_rotations": 2}, 3),
+    ],
+)
+@pytest.mark.parametrize("built", ["before", "after"])
+def test_the_models_state_alone_carries_the_schedule(options, stop, built):
+    whole, first = rolling_toy(**options), rolling_toy(**options)
+    expected = [event and event.epoch for event in epochs(whole, 9)]
+    epochs(first, stop)
+    module = QueryRotation(4).double()
+    if built == "after":
+        module.load_state_dict(model_state(first))
+    resumed = RollingQ(module, **{"rho": 1.0, "beta": 0.0, "max_rotations": 100, **options})
+    if built == "before":
+        module.load_state_dict(model_state(first))
+    assert resumed.epoch == stop
+    found = [event and event.epoch for event in epochs(resumed, 9 - stop)]
+    assert found == expected[stop:]
+    assert torch.equal(module.matrix, whole.module.matrix)
+    assert [int(module.count), int(module.epoch), int(module.last_rotation)] == [
+        len(whole.events),
+        9,
+        whole.events[-1].epoch,
+    ]
+
+
+def test_the_schedule_of_a_fresh_rotation_is_empty():
+    module = QueryRotation(4)
+    assert [int(module.count), int(module.epoch), int(module.last_rotation)] == [0, 0, -1]
+    assert list(module.state_dict()) == ["matrix", "count", "epoch", "last_rotation"]
+
+
+@pytest.mark.parametrize("order", ["model first", "rolling first"])
+def test_states_of_the_older_version_still_load(order):
+    whole = rolling_toy(spacing=3)
+    epochs(whole, 2)
+    old_model = {name: model_state(whole)[name] for name in ("matrix", "count")}
+    old_rolling = whole.state_dict()
+    del old_rolling["last_rotation"]
+    del old_rolling["sums"]
+    old_rolling["sums"] = {}
+    resumed = rolling_toy(spacing=3)
+    loads = [
+        lambda: resumed.module.load_state_dict(old_model),
+        lambda: resumed.load_state_dict(old_rolling),
+    ]
+    for load in loads if order == "model first" else loads[::-1]:
+        load()
+    assert epochs(resumed, 4) == epochs(whole, 4)
+    assert [event.epoch for event in resumed.events] == [0, 3]
+
+
+def test_an_old_state_without_events_starts_anew():
+    old = rolling_toy().state_dict()
+    del old["last_rotation"]
+    rolling = rolling_toy(start_epoch=1)
+    epochs(rolling, 3)
+    rolling.load_state_dict(old)
+    assert [int(rolling.module.epoch), int(rolling.module.last_rotation)] == [0, -1]
+
+
+def test_open_sums_of_the_older_version_still_load():
+    rolling = rolling_toy()
+    rolling.observe(toy(rolling.module))
+    state = rolling.state_dict()
+    state["sums"].pop("query_norm")
+    resumed = rolling_toy()
+    resumed.load_state_dict(through_a_file(state))
+    assert resumed.end_epoch().air == pytest.approx(1.1831023, abs=1e-5)
+
+
+def test_a_state_that_is_not_a_rotations_is_still_refused():
+    with pytest.raises(RuntimeError, match=r"matrix.*count"):
+        QueryRotation(4).load_state_dict({})
+    with pytest.raises(RuntimeError, match=r"0\.count"):
+        nn.Sequential(QueryRotation(4)).load_state_dict({"0.matrix": torch.eye(4)})
+
+
+def test_one_that_only_watches_leaves_the_schedule_alone():
+    rolling = rolling_toy(start_epoch=2)
+    watching = RollingQ(rolling.module, rho=1.0, beta=0.0, max_rotations=0)
+    rotated = []
+    for epoch in range(3):
+        for observer in (watching, rolling):
+            observer.observe(toy(rolling.module))
+            rotated += [epoch] if observer.end_epoch() else []
+    assert rotated == [2]
+    assert watching.last.air == pytest.approx(1.1831023, abs=1e-5)
+
+
+def test_epochs_that_a_second_one_closes_count_too():
+    rolling = rolling_toy()
+    other = RollingQ(rolling.module, rho=1.0, beta=2.0, max_rotations=1)
+    epochs(rolling, 1)
+    epochs(other, 1)
+    assert rolling.epoch == other.epoch == 2
+
+
+# Queries that make a rotation pointless.
+
+
+def observe_alone(rolling, query, keys=TOY_KEYS):
+    rolling.observe(query=query, mean_keys=keys)
+
+
+@pytest.mark.parametrize("rotation", ["minimal", "svd", "random_matched", "random_free"])
+@pytest.mark.parametrize("step", [0.0, 0.02])
+def test_a_rotation_that_the_model_ignores_is_warned_of_once(rotation, step):
+    rolling = rolling_toy(rotation=rotation)
+    drift = step * torch.tensor([0.0, 1, -1, 1], dtype=torch.float64)
+    observe_alone(rolling, TOY_QUERY)
+    assert rolling.end_epoch() is not None
+    with pytest.warns(UserWarning, match=r"points where it did before: pass the query through"):
+        observe_alone(rolling, TOY_QUERY + drift)
+    observe_alone(rolling, TOY_QUERY)
+    assert rolling.end_epoch() is not None
+    observe_alone(rolling, TOY_QUERY)
+
+
+@pytest.mark.parametrize("rotation", ["minimal", "svd", "random_matched", "random_free"])
+@pytest.mark.parametrize("scale", [1.0, 1e-30])
+def test_a_rotation_that_shows_is_not_warned_of(rotation, scale):
+    rolling = rolling_toy(rotation=rotation)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        query = TOY_QUERY + 0.3 * torch.randn(4, generator=generator, dtype=torch.float64)
+        observe_alone(rolling, rolling.module(scale * query))
+        rolling.end_epoch()
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_queries_of_the_samples_own_are_compared_in_the_mean(shown):
+    rolling = rolling_toy()
+    generator = torch.Generator().manual_seed(0)
+
+    def batch():
+        noise = 0.3 * torch.randn(500, 4, generator=generator, dtype=torch.float64)
+        return TOY_QUERY + noise, TOY_KEYS[:1].expand(500, 2, 4)
+
+    query, keys = batch()
+    observe_alone(rolling, query, keys)
+    assert rolling.end_epoch().angle > 1
+    query, keys = batch()
+    if shown:
+        observe_alone(rolling, rolling.module(query), keys)
+    else:
+        with pytest.warns(UserWarning, match="points where it did before"):
+            observe_alone(rolling, query, keys)
+
+
+def test_queries_too_different_to_tell_are_not_warned_of():
+    rolling = rolling_toy()
+    query = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).double() + 1
+    observe_alone(rolling, query, TOY_KEYS[:1].expand(8, 2, 4))
+    assert rolling.end_epoch() is not None
+    observe_alone(rolling, query, TOY_KEYS[:1].expand(8, 2, 4))
+
+
+def test_training_does_not_hide_a_turn_nor_look_like_none():
+    layer, optimiser, batches = training()
+    rolling = RollingQ(layer, rho=2.0, beta=0.0, max_rotations=3)
+    for _ in range(4):
+        train_on(layer, optimiser, rolling, batches)
+        rolling.end_epoch()
+    layer, optimiser, batches = training()
+    layer.rotation, ignored = nn.Identity(), layer.rotation
+    rolling = RollingQ(ignored, rho=2.0, beta=0.0, max_rotations=1)
+    train_on(layer, optimiser, rolling, batches)
+    rolling.end_epoch()
+    with pytest.warns(UserWarning, match="points where it did before"):
+        train_on(layer, optimiser, rolling, batches)
+
+
+def test_queries_that_cancel_are_warned_of_once():
+    rolling = rolling_toy()
+    signs = torch.tensor([1.0, -0.9, 1, -0.9], dtype=torch.float64).unsqueeze(1)
+    keys = TOY_KEYS[:1].expand(4, 2, 4)
+    for count in range(2):
+        observe_alone(rolling, rolling.module(signs * TOY_QUERY), keys)
+        if count:
+            assert rolling.end_epoch() is not None
+        else:
+            with pytest.warns(UserWarning, match="queries nearly cancel"):
+                assert rolling.end_epoch() is not None
+    rolling = rolling_toy()
+    observe_alone(rolling, TOY_QUERY.expand(4, 4) * signs.abs(), keys)
+    assert rolling.end_epoch() is not None
+    assert float(rolling.last.query_norm) == pytest.approx(1.9)
+
+
+def test_a_rolling_knows_its_module():
+    layer, other = AttentionFusion(8, 4), AttentionFusion(8, 4)
+    rolling = RollingQ(layer, 1.0, 0.1, 1)
+    assert rolling.module in set(layer.modules())
+    assert rolling.module not in set(other.modules())
+
+
+# Golden values of the controls, and defaults.
+
+
+@pytest.mark.parametrize(
+    ("rotation", "angle", "query"),
+    [
+        ("random_matched", 1.8217345035, [-0.4966257, 0.9173846, 1.1048899, -1.3003795]),
+        ("random_free", 1.6589872972, [-0.1761534, 0.9433657, 1.1361812, -1.3372073]),
+    ],
+)
+def test_the_controls_are_pinned(rotation, angle, query):
+    rolling = rolling_toy(rotation=rotation, seed=7)
+    (event,) = epochs(rolling, 1)
+    assert event.angle == pytest.approx(angle, abs=1e-9)
+    assert rolling.module(TOY_QUERY).tolist() == pytest.approx(query, abs=1e-6)
+
+
+def test_the_controls_go_on_drawing():
+    first, second = epochs(rolling_toy(rotation="random_free", seed=7), 2)
+    assert first.angle != pytest.approx(second.angle)

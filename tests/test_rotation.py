@@ -401,3 +401,64 @@ def test_a_refused_rotation_leaves_the_module_as_it_was():
 def test_module_names_a_query_that_does_not_fit(query):
     with pytest.raises(ValueError, match=r"query: got .*4"):
         QueryRotation(4)(query)
+
+
+# Extreme lengths, with entries that are zero.
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("size", [5e-324, 1e-200, 1e-160, 1e160, 1e300])
+def test_extreme_vectors_with_zero_entries_turn_exactly(route, size):
+    source, target = torch.tensor([size, 0, 0]).double(), torch.tensor([0, size, 0]).double()
+    expected = torch.tensor([0.0, 1, 0]).double()
+    for pair in ((source, expected), (source, target), (unit(source), target)):
+        matrix = route(*pair)
+        assert_rotation(matrix, 1e-12)
+        torch.testing.assert_close(unit(source) @ matrix, expected, atol=1e-12, rtol=0)
+    assert plane_rotation(source, target).angle == pytest.approx(math.pi / 2)
+    assert plane_rotation(source, -source).angle == pytest.approx(math.pi)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        (torch.float32, 1e-44), (torch.float32, 1e-30), (torch.float32, 3e38),
+        (torch.float64, 5e-324), (torch.float64, 1e-200), (torch.float64, 1e300),
+    ],
+)  # fmt: skip
+def test_the_anchor_of_extreme_keys_with_zero_entries(dtype, size):
+    query = torch.tensor([3.0, 0, 4], dtype=dtype)
+    key_a = torch.tensor([size, 0, 0], dtype=dtype)
+    key_v = torch.tensor([0, 0, size], dtype=dtype)
+    expected = torch.tensor([math.sqrt(12.5), 0, math.sqrt(12.5)], dtype=dtype)
+    torch.testing.assert_close(rebalance_anchor(query, key_a, key_v, 0.5), expected)
+    # As long as the query where that is extreme.
+    anchor = rebalance_anchor(key_a, query, query, 0.5)
+    assert float(anchor[2] / size) == pytest.approx(0.8, rel=1e-5 if size > 1e-40 else 0.3)
+
+
+# What each of these would break stands in its name.
+
+
+def test_the_sign_of_alpha_favours_the_neglected_modality():
+    assert anchor_weight(0.5, 2.0) < 0.5 < anchor_weight(-0.5, 2.0)
+    assert float(anchor_weight(torch.tensor(0.5), 2.0)) < 0.5
+    assert anchor_weights(torch.tensor([0.5, -0.5]), 2.0).argmax() == 1
+
+
+def test_a_rotation_is_not_its_transpose():
+    east, north = torch.eye(2).double()
+    quarter = torch.tensor([[0.0, 1], [-1, 0]]).double()
+    turn = PlaneRotation.by_angle(east, north, math.pi / 2)
+    for matrix in (minimal_rotation(east, north), turn.matrix()):
+        torch.testing.assert_close(matrix, quarter, atol=1e-15, rtol=0)
+    for rotation in (quarter, turn):
+        module = QueryRotation(2).double()
+        module.rotate(rotation)
+        torch.testing.assert_close(module(east), north, atol=1e-15, rtol=0)
+        torch.testing.assert_close(turn.apply(east), north, atol=1e-15, rtol=0)
+
+
+def test_the_anchor_is_not_shorter_than_the_query():
+    east, north = torch.eye(2).double()
+    assert float(rebalance_anchor(2 * east, east, north, 0.5).norm()) == pytest.approx(2)

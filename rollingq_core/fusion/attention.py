@@ -1,8 +1,8 @@
-"""The fusion layer: a class-token query attends over the tokens of all modalities (Eq. 1 to 4)."""
+"""The fusion layer: a class-token query attends over the tokens of all modalities (Eq. 1 to 3)."""
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,25 +15,10 @@ from rollingq_core._checks import (
     require_result,
     require_tokens,
 )
+from rollingq_core._linear import is_plain_linear
+from rollingq_core._precision import at_least_float32, without_autocast
+from rollingq_core.fusion.output import FusionOutput
 from rollingq_core.rotation import QueryRotation
-
-
-class FusionOutput(NamedTuple):
-    """What a fusion layer returns, for M modalities, H heads and sum L tokens in all.
-
-    ``logits`` [B, C]; ``fused`` [B, d], the output h of the class-token row; ``attention``
-    [B, H, sum L], the softmax row over all tokens (with ``cls_self_key`` it sums to 1 minus the
-    mass on the class token); ``share`` [B, M], each modality's mass, mean over heads; and, outside
-    the gradient's graph, ``query`` [B, d] after rotation and ``mean_keys`` [B, M, d], the average
-    key of each modality's unpadded tokens (zero where there is none).
-    """
-
-    logits: Tensor
-    fused: Tensor
-    attention: Tensor
-    share: Tensor
-    query: Tensor
-    mean_keys: Tensor
 
 
 class AttentionFusion(nn.Module):
@@ -42,9 +27,13 @@ class AttentionFusion(nn.Module):
     .. math:: q = z_{cls} W_Q R,\quad K = z W_K,\quad V = z W_V,\quad
         A = q K^\top / \sqrt d,\quad h = \mathrm{softmax}(A)\, V
 
+    A are the logits of Eq. 1 with the query of Eq. 13, h is the output of Eq. 2.
+
     Nothing reads any row but the class token's, so only that is computed, and neither K nor V is
     formed: :math:`q (z W_K)^\top = z (q W_K^\top)^\top` takes the query through W_K once, and
     :math:`p (z W_V) = (p z) W_V` pools the tokens before W_V. A token costs O(d), not O(d²).
+    That holds for plain linear maps. A ``k_proj`` or ``v_proj`` that is anything else (adapted,
+    pruned, normed, quantised, hooked) is called on each token instead.
 
     Parameters
     ----------
@@ -70,8 +59,15 @@ class AttentionFusion(nn.Module):
     Raises
     ------
     ValueError
-        An option out of range. On calling: token tensors of wrong rank, size or value, fewer than
-        two modalities, a mask of another shape, or a sample without any token.
+        An option out of range. On calling: tokens of wrong type, dtype, device, rank, size or
+        value, fewer than two modalities, a mask that does not fit, or a sample without any token.
+
+    Examples
+    --------
+    >>> layer = AttentionFusion(8, 4)
+    >>> audio, visual = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
+    >>> layer([audio, visual]).share.sum(dim=1)  # of attention, over the modalities
+    tensor([1., 1.], grad_fn=<SumBackward1>)
     """
 
     def __init__(
@@ -123,20 +119,17 @@ class AttentionFusion(nn.Module):
 
         A mask is boolean, ``[B, L_m]``, True where a token is padding; None where none is.
         """
-        padded = require_tokens(tokens, key_padding_masks, self.dim)
+        padded = require_tokens(tokens, key_padding_masks, like=self.cls)
         if self.cls_self_key and padded is not None:
             padded = nn.functional.pad(padded, (0, 1))
-        batch = len(tokens[0])
+        batch, counts = tokens[0].shape[0], [z.shape[1] for z in tokens]
         query = self.rotation(self.q_proj(self.cls[0]))[0]
-        counts = [z.shape[1] for z in tokens]
-        keys = [*tokens, self.cls.expand(batch, 1, -1)] if self.cls_self_key else list(tokens)
+        rows = [*tokens, self.cls.expand(batch, 1, -1)] if self.cls_self_key else list(tokens)
+        keys = None if is_plain_linear(self.k_proj) else [self.k_proj(z) for z in rows]
 
-        row = self._attention_row(query, keys, padded)
+        row = self._attention_row(self._logits(query, rows, keys), padded)
         used = dropout(row, self.attention_dropout, self.training)
-        # Tokens are pooled first and multiplied by W_V once a sample, head by head.
-        parts = zip(used.split([z.shape[1] for z in keys], dim=-1), keys, strict=True)
-        pooled = sum(part @ z for part, z in parts)
-        fused = self._project_values(pooled, used.sum(-1, keepdim=True))
+        fused = self._read_values(used, rows)
         require_result(fused, tokens)
         fused = self.output_dropout(self.out_proj(fused))
         attention = row[..., : sum(counts)]
@@ -147,37 +140,63 @@ class AttentionFusion(nn.Module):
             attention=attention,
             share=share,
             query=query.detach().expand(batch, -1),
-            mean_keys=self._mean_keys(tokens, padded),
+            mean_keys=self._mean_keys(tokens, keys, padded),
         )
 
-    def _attention_row(self, query: Tensor, keys: Sequence[Tensor], padded: Tensor | None):
+    def _logits(self, query: Tensor, rows: Sequence[Tensor], keys: Sequence[Tensor] | None):
+        """Eq. 1 for each head, ``[B, sum L, H]``."""
         heads = query.view(self.num_heads, -1) / math.sqrt(self.dim // self.num_heads)
+        if keys is not None:
+            split = torch.cat(list(keys), dim=1).unflatten(-1, heads.shape)
+            return torch.einsum("blhe,he->blh", split, heads)
         weight, bias = self.k_proj.weight.view(*heads.shape, self.dim), self.k_proj.bias
         pushed = (heads.unsqueeze(1) @ weight).squeeze(1)
         # Softmax does not see b_K, but distributed training waits for its (zero) gradient.
         offset = None if bias is None else (heads * bias.view(heads.shape)).sum(-1)
-        scores = torch.cat([linear(z, pushed, offset) for z in keys], dim=1)
-        if self.mode == "uniform":
-            scores = torch.zeros_like(scores)
-        if padded is not None:
-            scores = scores.masked_fill(padded.unsqueeze(-1), -math.inf)
-        return scores.softmax(dim=1).mT
+        return torch.cat([linear(z, pushed, offset) for z in rows], dim=1)
 
-    def _project_values(self, pooled: Tensor, mass: Tensor) -> Tensor:
+    def _attention_row(self, logits: Tensor, padded: Tensor | None) -> Tensor:
+        if self.mode == "uniform":
+            logits = torch.zeros_like(logits)
+        if padded is not None:
+            logits = logits.masked_fill(padded.unsqueeze(-1), -math.inf)
+        return logits.softmax(dim=1).mT
+
+    def _read_values(self, used: Tensor, rows: Sequence[Tensor]) -> Tensor:
+        """Eq. 2 for each head, side by side, ``[B, d]``."""
+        parts = used.split([z.shape[1] for z in rows], dim=-1)
+        if not is_plain_linear(self.v_proj):
+            values = torch.cat([self.v_proj(z) for z in rows], dim=1)
+            split = values.unflatten(-1, (self.num_heads, -1))
+            return torch.einsum("bhl,blhe->bhe", used, split).flatten(1)
+        # Tokens are pooled first and multiplied by W_V once a sample, head by head.
+        pooled = sum(part @ z for part, z in zip(parts, rows, strict=True))
         weight = self.v_proj.weight.view(self.num_heads, -1, self.dim)
         heads = (pooled.transpose(0, 1) @ weight.mT).transpose(0, 1)
         if self.v_proj.bias is not None:
-            heads = heads + mass * self.v_proj.bias.view(self.num_heads, -1)
+            heads = heads + used.sum(-1, keepdim=True) * self.v_proj.bias.view(self.num_heads, -1)
         return heads.flatten(1)
 
     @torch.no_grad()
-    def _mean_keys(self, tokens: Sequence[Tensor], padded: Tensor | None) -> Tensor:
-        if padded is None:
-            return self.k_proj(torch.stack([z.mean(dim=1) for z in tokens], dim=1))
-        means, present, start = [], [], 0
-        for z in tokens:
+    def _mean_keys(
+        self, tokens: Sequence[Tensor], keys: Sequence[Tensor] | None, padded: Tensor | None
+    ) -> Tensor:
+        """Eq. 3, ``[B, M, d]``; a linear map's mean is the map of the mean."""
+        means, absent, start = [], [], 0
+        for z in keys[: len(tokens)] if keys is not None else tokens:
+            # In half precision the sum would overflow long before the mean.
+            wide = at_least_float32(z.dtype)
+            if padded is None:
+                means.append(z.mean(dim=1, dtype=wide).to(z.dtype))
+                continue
             mask, start = padded[:, start : start + z.shape[1]], start + z.shape[1]
-            kept = (~mask).to(z.dtype).unsqueeze(1)
-            means.append((kept @ z).squeeze(1) / kept.sum(-1).clamp(min=1))
-            present.append(kept.sum(-1) > 0)
-        return self.k_proj(torch.stack(means, 1)) * torch.stack(present, 1)
+            kept = (~mask).to(wide).unsqueeze(1)
+            with without_autocast(z):
+                total = (kept @ z.to(wide)).squeeze(1)
+            means.append((total / kept.sum(-1).clamp(min=1)).to(z.dtype))
+            absent.append(mask.all(dim=1))
+        mean_keys = torch.stack(means, dim=1)
+        mean_keys = self.k_proj(mean_keys) if keys is None else mean_keys
+        if absent:
+            mean_keys = mean_keys.masked_fill(torch.stack(absent, 1).unsqueeze(-1), 0)
+        return mean_keys

@@ -10,7 +10,6 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from rollingq_core._checks import vectorised
 from rollingq_core.air import RunningExpectation
 from rollingq_core.checkpoint import RunState
 from rollingq_core.fusion.attention import FusionOutput
@@ -155,8 +154,7 @@ class _Stack:
             loss = total_loss(output, labels)
             return (loss, output.fusion) if fuse else (loss,)
 
-        with vectorised():
-            loss, *fusion = vmap(one)(self.state, inputs, labels)
+        loss, *fusion = vmap(one)(self.state, inputs, labels)
         return loss, fusion[0] if fuse else None
 
     def gradient_norms(self) -> Tensor:
