@@ -76,3 +76,20 @@ def test_it_tests_them_and_puts_them_beside_the_papers(executed):
         (row,) = [line for line in shown.splitlines() if line.startswith(label)]
         assert row.split()[-1] == "1"  # one run
         assert f"{clean:.1f}" in row.split()
+
+
+def test_the_quoted_accuracies_are_those_of_the_papers_table_1():
+    quoted = {run["method"]: 100 * run["accuracy"] for run in read_record("quoted-cremad")["runs"]}
+    assert quoted == pytest.approx(
+        {"unimodal-audio": 47.6, "unimodal-visual": 36.3, "concat": 49.3, "ogm": 51.2, "pmr": 50.1}
+        | {"vanilla": 48.8, "mt2": 51.5, "mbt": 51.5, "jmt": 50.7, "mmml": 52.0}
+        | {"rollingq": 51.9, "mt2+rollingq": 52.2, "mmml+rollingq": 52.7}
+    )
+
+
+@pytest.mark.slow
+def test_quoted_numbers_stand_in_italics_and_say_where_they_are_from(executed):
+    notebook, _, _ = executed
+    shown = outputs(notebook, '["method", "accuracy, %", "parameters"]')
+    assert "quoted from Tables 1 and 4 of the paper" in shown
+    assert re.search(r'font-style:italic[^>]*>51\.9</td>', shown)
