@@ -39,8 +39,9 @@ from importlib.util import find_spec
 if find_spec("rollingq_core") is None:  # on Colab: install the book's package
     from IPython import get_ipython
 
-    package = "rollingq-core{extras} @ git+{url}"
-    get_ipython().run_line_magic("pip", f'install -q "{{package}}"')"""
+    package = "rollingq-core{extras}"
+    url = "{url}"
+    get_ipython().run_line_magic("pip", f'install -q "{{package}} @ git+{{url}}"')"""
 _IN_SCRIPT = re.compile(
     rf'(# %% tags=\["{TAG}"\]\n)from importlib\.util import find_spec\n.*?(?=\n\n# %%)', re.DOTALL
 )

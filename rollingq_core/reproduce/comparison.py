@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rollingq_core._checks import require_choice
-from rollingq_core.data import DATASETS
-from rollingq_core.evaluation import attention_contrast, under_noise
-from rollingq_core.evaluation.noise import LEVELS
-from rollingq_core.reproduce import noise
-from rollingq_core.reproduce.parts import compute_records, require_seeds
-from rollingq_core.settings import METHODS, SETTINGS, Run
-from rollingq_core.sweep import sweep
+from rollingq_core._extras import needs
+
+with needs("train"):
+    from rollingq_core.data import DATASETS
+    from rollingq_core.evaluation import attention_contrast, under_noise
+    from rollingq_core.evaluation.noise import LEVELS
+    from rollingq_core.reproduce import noise
+    from rollingq_core.reproduce.parts import compute_records, require_seeds
+    from rollingq_core.settings import METHODS, SETTINGS, Run
+    from rollingq_core.sweep import sweep
 
 # Seeds trained as one batch, and kept as one part.
 TOGETHER = 3

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 
 from rollingq_core._checks import require_choice
-from rollingq_core.data import DATASETS, LARGE_DATASETS
-from rollingq_core.profiles import METHODS, PROFILES, RunDescription
-from rollingq_core.reproduce.comparison import LEVELS, REPORTING_SEEDS, summarise
-from rollingq_core.reproduce.parts import compute_record, require_seeds
-from rollingq_core.run_folder import train_in
-from rollingq_core.settings import Run
+from rollingq_core._extras import needs
+
+with needs("train"):
+    from rollingq_core.data import DATASETS, LARGE_DATASETS
+    from rollingq_core.profiles import METHODS, PROFILES, RunDescription
+    from rollingq_core.reproduce.comparison import LEVELS, REPORTING_SEEDS, summarise
+    from rollingq_core.reproduce.parts import compute_record, require_seeds
+    from rollingq_core.run_folder import train_in
+    from rollingq_core.settings import Run
 
 SEEDS = REPORTING_SEEDS[:5]
 # By the names of the command line; the random turn follows the RollingQ run of its seed.
