@@ -16,15 +16,11 @@ from rollingq_core.reproduce import comparison, grid, regimes
 from rollingq_core.settings import SETTINGS
 from rollingq_core.sweep import sweep
 
-# All but a log of the chapters, and numbers that are quoted.
-COMPUTED = [
-    path.stem
-    for path in sorted(results_folder().glob("*.json"))
-    if path.stem != "status" and not path.stem.startswith("quoted-")
-]
+# All but the log of the chapters' runs.
+RECORDS = [p.stem for p in sorted(results_folder().glob("*.json")) if p.stem != "status"]
 # Data set and setting of the records that were computed from the same trained models.
 TABLES = ("avmnist-P", "digits-P", "synthetic-T")
-COMPARED = [name.removeprefix("comparison-") for name in COMPUTED if name.startswith("comparison-")]
+COMPARED = [name.removeprefix("comparison-") for name in RECORDS if name.startswith("comparison-")]
 TEST_SAMPLES = {"synthetic": 2000, "digits": 597, "avmnist": 900}
 KINDS = ("mix", "add", "replace")
 
@@ -35,7 +31,7 @@ def rows(recipe, name):
     return {(row["method"], row["seed"]): row for row in found}
 
 
-@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.parametrize("name", RECORDS)
 def test_each_record_is_as_it_was_written(name):
     written = json.loads((results_folder() / f"{name}.json").read_text())
     assert written["sha256"] == checksum(read_record(name))
@@ -206,7 +202,7 @@ def require_record(name, recipe, folder=None):
     ],
 )
 def test_records_are_what_training_gives_today(name):
-    found = [recipe for recipe in comparison.REPORTS if f"{recipe}-{name}" in COMPUTED]
+    found = [recipe for recipe in comparison.REPORTS if f"{recipe}-{name}" in RECORDS]
     assert "comparison" in found
     for recipe in found:
         require_record(name, recipe)
