@@ -149,12 +149,22 @@ class RollingQ:
         """Number of epochs closed so far, also before this object was made."""
         return int(self.module.epoch)
 
-    def observe(self, output: Any = None, *, query: Tensor = None, mean_keys: Tensor = None):
+    def observe(
+        self,
+        output: Any = None,
+        *,
+        query: Tensor = None,
+        mean_keys: Tensor = None,
+        training: bool = True,
+    ) -> None:
         """Take in one training batch: a ``FusionOutput``, or the query and mean keys by name.
 
         The query, ``[d]`` or ``[B, d]``, is the rotated one, and the mean keys are ``[B, M, d]``. A
-        row of zeros in these says that the sample lacks the modality; it is then left out.
+        row of zeros in these says that the sample lacks the modality; it is then left out. With
+        ``training=False``, as a model in evaluation passes it on, nothing happens.
         """
+        if not training:
+            return
         if output is not None:
             query, mean_keys = output.query, output.mean_keys
         if self.estimate == "last_batch":

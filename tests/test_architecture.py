@@ -24,7 +24,7 @@ FLOORS = [
     {"rolling", "model", "balancing"},
     {"meters", "recipe"},
     {"observer"},
-    {"training", "evaluation", "theory"},
+    {"training", "evaluation", "theory", "callbacks"},
     {"settings", "plots"},
     {"paper"},
     {"profiles", "sweep"},

@@ -452,14 +452,6 @@ def test_no_file_names_a_home_folder_or_a_package_index(root):
             assert found is None, f"{path.relative_to(root)}: {found.group(0)}"
 
 
-def test_readme_puts_rollingq_into_a_layer_of_ones_own_in_five_lines(root):
-    (example,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
-    assert [int(n) for n in re.findall(r"  # (\d)$", example, re.MULTILINE)] == [1, 2, 3, 4, 5]
-    added = [line for line in example.splitlines() if re.search("olling|Rotation", line)]
-    assert all(re.search(r"  # \d$", line) for line in added), "an unnumbered line is needed too"
-    assert "count=1" in run_with_torch_only(root, example)
-
-
 @pytest.fixture(scope="module")
 def wheel(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
