@@ -17,6 +17,7 @@ TAG = "hide-cell"
 # By room of the package: the extras that hold what it imports. The other rooms need torch only.
 EXTRAS_OF = {
     "_launch": {"train"},
+    "callbacks": {"callbacks"},
     "commands": {"data", "train"},
     "data": {"data"},
     "encoders": {"train"},

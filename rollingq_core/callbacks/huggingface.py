@@ -4,11 +4,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
+from rollingq_core._extras import needs
 from rollingq_core.callbacks.state import restore_own, shared_state
 from rollingq_core.checkpoint import load_checkpoint, save_checkpoint
 from rollingq_core.rolling import RollingQ
+
+with needs("callbacks"):
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class RollingQCallback(TrainerCallback):

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from rollingq_core._extras import needs
 from rollingq_core.callbacks.state import restore_own, shared_state
 from rollingq_core.rolling import RollingQ
 
-try:
-    from lightning.pytorch import Callback, LightningModule, Trainer
-except ImportError:  # the same library under its older name
-    from pytorch_lightning import Callback, LightningModule, Trainer
+with needs("callbacks"):
+    try:
+        from lightning.pytorch import Callback, LightningModule, Trainer
+    except ImportError:  # the same library under its older name
+        from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class RollingQCallback(Callback):
