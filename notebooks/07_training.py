@@ -409,6 +409,7 @@ for record in (digits, speech):
 # %%
 from rollingq_core.plots import mean_interval
 
+
 # %% tags=["nbval-check-output"]
 def fall(run):
     return run["share_normal"] - run["share_noisy"]

@@ -210,6 +210,7 @@ if profile == "gpu" and torch.cuda.is_available():
 from rollingq_core.explorer import LiveCurves
 from rollingq_core.run_folder import train_in
 
+
 # %%
 def live(title):
     return LiveCurves(

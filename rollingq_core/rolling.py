@@ -8,12 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rollingq_core._checks import (
-    require_choice,
-    require_finite,
-    require_integer,
-    require_number,
-)
+from rollingq_core._checks import require_choice, require_finite, require_integer, require_number
 from rollingq_core._precision import negligible
 from rollingq_core._watch import QueryWatch
 from rollingq_core.air import Expectation, RunningExpectation

@@ -55,9 +55,7 @@ class TestLightning:
         pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
-    def fit(
-        self, folder, callback_class=None, epochs=EPOCHS, resume=None, max_steps=-1, **options
-    ):
+    def fit(self, folder, callback_class=None, epochs=EPOCHS, resume=None, max_steps=-1, **options):
         from lightning.pytorch import LightningModule, Trainer
         from lightning.pytorch.callbacks import ModelCheckpoint
 

@@ -92,4 +92,4 @@ def test_quoted_numbers_stand_in_italics_and_say_where_they_are_from(executed):
     notebook, _, _ = executed
     shown = outputs(notebook, '["method", "accuracy, %", "parameters"]')
     assert "quoted from Tables 1 and 4 of the paper" in shown
-    assert re.search(r'font-style:italic[^>]*>51\.9</td>', shown)
+    assert re.search(r"font-style:italic[^>]*>51\.9</td>", shown)

@@ -1,4 +1,4 @@
-"""RollingQ in a Hugging Face ``Trainer``: turn at the epoch's end, before it evaluates and saves."""
+"""RollingQ in a Hugging Face ``Trainer``: turn before it evaluates and saves."""
 
 import warnings
 from pathlib import Path
