@@ -40,8 +40,9 @@ from importlib.util import find_spec
 if find_spec("rollingq_core") is None:  # on Colab: install the book's package
     from IPython import get_ipython
 
-    package = "rollingq-core[data,plots] @ git+https://github.com/rollingq-book/rollingq-book"
-    get_ipython().run_line_magic("pip", f'install -q "{package}"')
+    package = "rollingq-core[data,plots]"
+    url = "https://github.com/rollingq-book/rollingq-book"
+    get_ipython().run_line_magic("pip", f'install -q "{package} @ git+{url}"')
 
 # %% [markdown]
 # ## Three models, five seeds
