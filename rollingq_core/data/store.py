@@ -244,13 +244,11 @@ def fetch(url: str, target: Path, sha256: str | None, what: str) -> Path:
 
 
 def _download(url: str, file: BinaryIO) -> None:
+    import pooch
     import requests
 
     try:
-        with requests.get(url, stream=True, timeout=SECONDS_TO_ANSWER) as answer:
-            answer.raise_for_status()
-            for piece in answer.iter_content(PIECE):
-                file.write(piece)
+        pooch.HTTPDownloader(timeout=SECONDS_TO_ANSWER, chunk_size=PIECE)(url, file, None)
     except requests.exceptions.RequestException as error:
         raise ConnectionError(type(error).__name__) from error
 
