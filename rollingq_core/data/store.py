@@ -8,7 +8,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -247,10 +247,18 @@ def _download(url: str, file: BinaryIO) -> None:
     import pooch
     import requests
 
-    try:
-        pooch.HTTPDownloader(timeout=SECONDS_TO_ANSWER, chunk_size=PIECE)(url, file, None)
-    except requests.exceptions.RequestException as error:
-        raise ConnectionError(type(error).__name__) from error
+    with ExitStack() as answers:
+
+        def close_later(answer: requests.Response, **_: object) -> None:
+            answers.callback(answer.close)  # pooch leaves it open
+
+        fetch_to = pooch.HTTPDownloader(
+            timeout=SECONDS_TO_ANSWER, chunk_size=PIECE, hooks={"response": close_later}
+        )
+        try:
+            fetch_to(url, file, None)
+        except requests.exceptions.RequestException as error:
+            raise ConnectionError(type(error).__name__) from error
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
