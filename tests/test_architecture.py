@@ -20,7 +20,7 @@ FLOORS = [
     {FOUNDATION},
     {"plane"},
     {"rotation", "air", "data", "records", "checkpoint"},
-    {"fusion", "encoders"},
+    {"fusion", "encoders", "attach"},
     {"rolling", "model", "balancing"},
     {"meters", "recipe"},
     {"observer"},

@@ -9,6 +9,7 @@ import torch
 import rollingq_core
 
 CORE = ["air", "plane", "rotation", "fusion.output", "fusion.attention", "rolling", "_precision"]
+CORE += ["attach", "attach.observation", "attach.handle"]
 
 
 @pytest.mark.parametrize("name", CORE)
