@@ -27,7 +27,7 @@ DEFAULTS = {
         "schedule": None,
         "seed": 0,
     },
-    RollingQ.observe: {"output": None, "query": None, "mean_keys": None},
+    RollingQ.observe: {"output": None, "query": None, "mean_keys": None, "training": True},
     QueryRotation: {},
     Expectation: {"query_norm": None},
     _checks.require_tensor: {"like": None, "finite": True},

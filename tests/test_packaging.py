@@ -363,6 +363,8 @@ print(json.dumps(told))
 def test_a_dataset_names_its_extra(monkeypatch, tmp_path, library):
     # Nothing is cached there, so that the sounds and pictures must be read.
     monkeypatch.setenv("ROLLINGQ_DATA", str(tmp_path))
+    for name in [name for name in sys.modules if name.startswith(f"{library}.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ModuleNotFoundError) as caught:
         load_dataset("digits")

@@ -409,8 +409,9 @@ def test_module_names_a_query_that_does_not_fit(query):
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("size", [5e-324, 1e-200, 1e-160, 1e160, 1e300])
 def test_extreme_vectors_with_zero_entries_turn_exactly(route, size):
-    source, target = torch.tensor([size, 0, 0]).double(), torch.tensor([0, size, 0]).double()
-    expected = torch.tensor([0.0, 1, 0]).double()
+    source = torch.tensor([size, 0, 0], dtype=torch.float64)
+    target = torch.tensor([0, size, 0], dtype=torch.float64)
+    expected = torch.tensor([0.0, 1, 0], dtype=torch.float64)
     for pair in ((source, expected), (source, target), (unit(source), target)):
         matrix = route(*pair)
         assert_rotation(matrix, 1e-12)
