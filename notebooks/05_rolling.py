@@ -275,12 +275,14 @@ print(f"of the anchor, rescaled:   {anchor.norm():.3f}")
 # {doc}`06_open_questions` looks at it. Here is our second departure: we take the smallest one. It
 # turns the plane that $\mathbb E[q]$ and $q_b$ span, and leaves every direction at right angles to
 # it where it was. With $u = n(\mathbb E[q])$, $w = n(q_b)$ and $p$ the unit vector in that plane at
-# right angles to $u$, on the side of $w$,
+# right angles to $u$, on the side of $w$, the turn by the angle $\phi$ with $\cos\phi = u w^\top$ is
 #
 # (eq-5-3)=
 # $$
-# R_b = I + (\cos\phi - 1)\,(u^\top u + p^\top p) + \sin\phi\,(u^\top p - p^\top u),
-# \qquad \cos\phi = u w^\top .
+# \begin{aligned}
+# R_b = I &+ (\cos\phi - 1)\,(u^\top u + p^\top p) \cr
+# &+ \sin\phi\,(u^\top p - p^\top u) .
+# \end{aligned}
 # \tag{5.3}
 # $$
 #

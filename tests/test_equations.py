@@ -30,7 +30,7 @@ MAY_CITE = {
     "rotation.py": AIR | TURN,
     "plane.py": TURN,
     "rolling.py": AIR | TURN,
-    "attach.py": ATTENTION | AIR | TURN,
+    "attach/observation.py": ATTENTION,
     "explorer/geometry": ATTENTION | AIR | TURN,
     "explorer/loop": {6, 7, 8},
     "plots/geometry.py": AIR | TURN,
