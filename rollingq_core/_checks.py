@@ -111,7 +111,7 @@ def require_number(
     """Return ``value`` as a float when it is a finite number inside the range."""
     try:
         # Neither a text nor a yes or no is a number, though Python reads one from them.
-        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
+        number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number <= above or not at_least <= number <= at_most:
@@ -174,8 +174,8 @@ def require_tokens(
             f"tokens: got {type(tokens).__name__}, expected a sequence of 2 or more modalities"
         )
     masks = [None] * len(tokens) if masks is None else masks
-    if not isinstance(masks, Sequence | Tensor) or len(masks) != len(tokens):
-        count = len(masks) if isinstance(masks, Sequence | Tensor) else type(masks).__name__
+    if not isinstance(masks, (Sequence, Tensor)) or len(masks) != len(tokens):
+        count = len(masks) if isinstance(masks, (Sequence, Tensor)) else type(masks).__name__
         raise ValueError(f"key_padding_masks: got {count}, expected {len(tokens)} or None")
     for index, (z, mask) in enumerate(zip(tokens, masks, strict=True)):
         _require_modality(f"tokens[{index}]", z, like)

@@ -12,6 +12,9 @@ from rollingq_core import (
     minimal_rotation,
 )
 
+TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
+one_graph = pytest.mark.skipif(TORCH < (2, 9), reason="older compilers don't follow the layer")
+
 
 class Net(nn.Module):
     def __init__(self, **options):
@@ -49,9 +52,12 @@ def dynamic(inputs):
     return {"audio": {0: size}, "visual": {0: size}, **masks}
 
 
+@one_graph
 @masked
 @pytest.mark.parametrize("strict", [False, True])
 def test_export_with_a_batch_of_any_size(masked, strict):
+    if masked and TORCH < (2, 13):
+        pytest.skip("older exporters can't write down what they assume of a mask")
     net, inputs = Net(cls_self_key=True).eval(), batch(4, masked)
     exported = torch.export.export(
         net, inputs, dynamic_shapes=dynamic(inputs), strict=strict
@@ -72,6 +78,7 @@ def test_onnx(masked):
     assert_same(program(*batch(7, masked)), net(*batch(7, masked)))
 
 
+@one_graph
 @masked
 @pytest.mark.parametrize("training", [False, True])
 def test_compiled_as_one_graph(masked, training):
@@ -88,6 +95,7 @@ def test_compiled_as_one_graph(masked, training):
         assert_same(own, gradients)
 
 
+@one_graph
 @pytest.mark.slow
 @masked
 def test_compiled_to_machine_code(masked):
@@ -96,6 +104,7 @@ def test_compiled_to_machine_code(masked):
     assert_same(torch.compile(net, fullgraph=True)(*inputs), net(*inputs))
 
 
+@one_graph
 def test_an_adapted_projection_is_compiled_too():
     torch._dynamo.reset()
     net, inputs = Net().eval(), batch(4, True)
