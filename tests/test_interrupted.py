@@ -63,6 +63,25 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(root, tmp_path, optio
             read_until(again, f"epoch {epochs + 1}/500")
 
 
+def test_an_interrupt_that_python_drops_ends_training_with_the_epoch(tmp_path, monkeypatch, capsys):
+    def dropping(folder, wanted, *, watch, **options):
+        with suppress(KeyboardInterrupt):  # as where an object is being deleted
+            signal.raise_signal(signal.SIGINT)
+        watch([])
+        pytest.fail("training went on")
+
+    monkeypatch.setattr(train, "train_in", dropping)
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main([*SMOKE, str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == 130
+    assert "run it again to go on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "module", "message"),
     [

@@ -66,6 +66,7 @@ def test_export_with_a_batch_of_any_size(masked, strict):
         assert_same(exported(*batch(size, masked)), net(*batch(size, masked)))
 
 
+@one_graph
 @pytest.mark.filterwarnings("ignore")  # the exporter's own
 @masked
 def test_onnx(masked):

@@ -2,9 +2,14 @@
 
 import argparse
 import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from threading import Event, current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
@@ -66,6 +71,8 @@ def run(options: argparse.Namespace) -> None:
     total, calls = training.pretrain_epochs + training.epochs, count()
 
     def watch(history: History) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
         if next(calls):  # the first shows what an earlier command has told
             tqdm.write(line(history[-1], total))
 
@@ -81,7 +88,8 @@ def run(options: argparse.Namespace) -> None:
     if options.accelerator:
         machine["accelerator"] = options.accelerator
     try:
-        finished = train_in(options.out, wanted, watch=watch, progress=True, **machine)
+        with _remembered_ctrl_c() as pressed:
+            finished = train_in(options.out, wanted, watch=watch, progress=True, **machine)
     except KeyboardInterrupt:
         if not _is_first():
             raise SystemExit(130) from None
@@ -89,6 +97,29 @@ def run(options: argparse.Namespace) -> None:
     if _is_first():
         epoch = finished.result.selected_epoch + 1
         print(f"{options.out / CHECKPOINT}: weights of epoch {epoch}")
+
+
+@contextmanager
+def _remembered_ctrl_c() -> Iterator[Event]:
+    """Yield an event that Ctrl-C sets.
+
+    Python drops an interrupt that comes while an object is being deleted, as those that read ahead
+    are after each epoch. So the end of an epoch asks again.
+    """
+    pressed = Event()
+
+    def press(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        raise KeyboardInterrupt
+
+    if current_thread() is not main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _is_first() -> bool:
