@@ -174,3 +174,13 @@ def test_run_as_a_module_its_help_shows_an_example(command, root, monkeypatch, c
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert f"example: python -m rollingq_core {command} {EXAMPLES[command]}" in text
+
+
+def test_an_epoch_in_which_no_sample_had_every_modality_is_told():
+    from rollingq_core.commands.train import line
+
+    record = {"epoch": 0, "stage": "fusion", "train_loss": 1.0, "validation_accuracy": 0.5}
+    unseen = line(record | {"air": None, "rotation": None}, total=3)
+    assert unseen == "epoch 1/3 fusion: loss 1.0000, validation accuracy 0.5000"
+    turned = line(record | {"air": -0.25, "rotation": {"angle": 0.5}}, total=3)
+    assert turned == f"{unseen}, AIR -0.2500, query turned by 28.6 degrees"

@@ -149,7 +149,9 @@ def line(record: dict[str, Any], total: int) -> str:
     text = f"epoch {record['epoch'] + 1}/{total} {record['stage']}: loss {record['train_loss']:.4f}"
     if record["stage"] != "fusion":
         return text
-    text += f", validation accuracy {record['validation_accuracy']:.4f}, AIR {record['air']:+.4f}"
+    text += f", validation accuracy {record['validation_accuracy']:.4f}"
+    if record["air"] is not None:  # some sample had a token in every modality
+        text += f", AIR {record['air']:+.4f}"
     if record["rotation"]:
         text += f", query turned by {math.degrees(record['rotation']['angle']):.1f} degrees"
     return text
