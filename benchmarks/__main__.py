@@ -15,8 +15,10 @@ from rollingq_core import AttentionFusion, QueryRotation, svd_rotation
 from rollingq_core.data import cremad, load_dataset, video
 from rollingq_core.data.audio import CREMAD_CODE
 from rollingq_core.rotation import plane_rotation
-from rollingq_core.settings import SETTINGS, plan, run_method
-from rollingq_core.sweep import Replica, fit_together
+from rollingq_core.runs.replica import Replica
+from rollingq_core.runs.replicas import fit_replicas
+from rollingq_core.runs.run import plan, train
+from rollingq_core.settings import SETTINGS
 
 # Videos where PyAV can write some; else the pictures that another tool has taken from them.
 PICTURES = "flv" if video.available_decoder() == "pyav" else "jpg"
@@ -57,9 +59,9 @@ def sweeps() -> list:
     def together():
         # Of different seeds, so that no two of them are the same run for a while.
         plans = [plan("rollingq", data, setting, seed) for seed in range(32)]
-        fit_together([Replica(p.model, data, p.config, p.rolling) for p in plans])
+        fit_replicas([Replica(p.model, data, p.config, p.rolling) for p in plans])
 
-    return [lambda: [run_method("rollingq", data, setting, seed) for seed in range(32)], together]
+    return [lambda: [train("rollingq", data, setting, seed) for seed in range(32)], together]
 
 
 def input_pipelines(folder: Path) -> list:

@@ -19,10 +19,11 @@ from benchmarks.plain import PlainAttentionFusion, plain_rotation
 from benchmarks.training_step import SHAPES, STEPS
 from rollingq_core import QueryRotation
 from rollingq_core.data import DataSplits, PairedDataset
-from rollingq_core.paper import PAPER, build_paper_model
-from rollingq_core.recipe import sgd
+from rollingq_core.models.paper import build_paper_model
 from rollingq_core.records import provenance, write_record
 from rollingq_core.rotation import plane_rotation
+from rollingq_core.settings import PAPER
+from rollingq_core.training.optimisation import sgd
 
 CLASSES, DIM = tuple("abcdef"), 768
 

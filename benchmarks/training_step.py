@@ -5,9 +5,10 @@ import torch
 from benchmarks.measure import interleaved_seconds
 from rollingq_core import RollingQ
 from rollingq_core.data import DataSplits, PairedDataset
-from rollingq_core.paper import PAPER, build_paper_model
-from rollingq_core.recipe import sgd
-from rollingq_core.training import total_loss
+from rollingq_core.models.paper import build_paper_model
+from rollingq_core.settings import PAPER
+from rollingq_core.training.loop import total_loss
+from rollingq_core.training.optimisation import sgd
 
 SHAPES = {"audio": (1, 257, 188), "visual": (3, 224, 224)}
 SAMPLES, STEPS = 2, 105  # in a step here, and steps of an epoch of CREMA-D at batches of 64

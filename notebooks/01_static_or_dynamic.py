@@ -100,10 +100,11 @@ BookFigure(
 # collection of images.
 
 # %%
-from rollingq_core.settings import SETTINGS, run_method
+from rollingq_core.runs.run import train
+from rollingq_core.settings import SETTINGS
 
-static = run_method("uniform", data, SETTINGS["P"], seed=0)
-dynamic = run_method("vanilla", data, SETTINGS["P"], seed=0)
+static = train("uniform", data, SETTINGS["P"], seed=0)
+dynamic = train("mt", data, SETTINGS["P"], seed=0)
 
 # %% [markdown]
 # Which sense is the better one? A *probe*, a linear classifier on one encoder's features, tells.
@@ -192,7 +193,7 @@ from rollingq_core.plots import mean_interval, of_method
 from rollingq_core.records import read_record
 
 record = read_record("comparison-digits-P")
-vanilla = of_method(record["runs"], "vanilla")
+vanilla = of_method(record["runs"], "mt")
 
 # %% tags=["nbval-check-output"]
 print(f"mean of {len(vanilla)} seeds ± half width of its 95 % interval")
@@ -215,7 +216,7 @@ BookFigure(
     noise_curves(
         record["runs"],
         levels,
-        ["uniform", "vanilla", "rollingq"],
+        ["uniform", "mt", "mt+rollingq"],
         "Under noise dynamic fusion loses more than static fusion",
     ),
     caption="Test accuracy over the share of noise in the audio: at 0 it is clean, at 1 noise alone. "
@@ -226,7 +227,7 @@ BookFigure(
 
 # %% tags=["nbval-check-output"]
 print("noise      0 /  0.5 /    1, accuracy in %")
-for method in ("uniform", "vanilla", "rollingq"):
+for method in ("uniform", "mt", "mt+rollingq"):
     rows = [run["accuracy"] for run in of_method(record["runs"], method)]
     means = [100 * mean_interval(column)[0] for column in zip(*rows, strict=True)]
     print(f"{method:9}", " / ".join(f"{means[at]:.1f}" for at in (0, 2, 4)))
@@ -250,7 +251,7 @@ def points(method, baseline, place):
 
 
 for place, level in enumerate(levels):
-    mean, half = points("vanilla", "uniform", place)
+    mean, half = points("mt", "uniform", place)
     assert mean < -half
     print(
         f"noise {level}: vanilla − uniform = {signed(mean, 1)} ± {half:.1f} points"
@@ -262,13 +263,13 @@ for place, level in enumerate(levels):
 # %% tags=["nbval-check-output"]
 clear = []
 for place, level in enumerate(levels):
-    mean, half = points("rollingq", "vanilla", place)
+    mean, half = points("mt+rollingq", "mt", place)
     clear += [level] if mean > half else []
     print(
         f"noise {level}: RollingQ − vanilla = {signed(mean, 1)} ± {half:.1f} points"
     )
 assert clear == [0.5, 0.75]
-best = max(sum(points("rollingq", "uniform", place)) for place in range(5))
+best = max(sum(points("mt+rollingq", "uniform", place)) for place in range(5))
 assert best < 0
 print("the interval lies above 0 at noise", clear)
 print(f"RollingQ − uniform, highest upper end of an interval: {signed(best, 1)}")
@@ -385,7 +386,7 @@ print(f"accuracy lost: {100 * lost:.1f} points")
 reactions = {0.2: contrast}
 for noise in (0.0, 0.5):
     other = load_dataset("digits", seed=0, token_noise=noise)
-    trained = run_method("vanilla", other, SETTINGS["P"], seed=0).model
+    trained = train("mt", other, SETTINGS["P"], seed=0).model
     reactions[noise] = attention_contrast(trained, data.test, "audio")
 
 # %% tags=["nbval-check-output"]

@@ -362,9 +362,11 @@ for i in range(B):
 from dataclasses import replace
 
 from rollingq_core.data import load_dataset
-from rollingq_core.settings import SETTINGS, build_model, one_thread
+from rollingq_core.models.small import build_model
+from rollingq_core.runs.run import one_thread
+from rollingq_core.settings import SETTINGS
 from rollingq_core.theory import path_sizes
-from rollingq_core.training import fit
+from rollingq_core.training.loop import fit
 
 # %%
 setting = SETTINGS["T"]
@@ -461,7 +463,7 @@ from rollingq_core.plots import encoder_gradients
 BookFigure(
     encoder_gradients(
         digits["runs"],
-        ["vanilla", "rollingq", "uniform"],
+        ["mt", "mt+rollingq", "uniform"],
         pretraining,
         "Audio's encoder gets more gradient, under equal attention too",
     ),
@@ -497,7 +499,7 @@ def gradients(record, method):
 
 # %% tags=["nbval-check-output"]
 for record in (digits, speech):
-    for method in ("vanilla", "rollingq", "uniform"):
+    for method in ("mt", "mt+rollingq", "uniform"):
         norms = gradients(record, method)
         ahead = 100 * (norms[..., 0] > norms[..., 1]).mean()
         ratio = np.exp(np.log(norms[..., 0] / norms[..., 1]).mean())
@@ -544,7 +546,7 @@ def log_ratio(run):
 
 # %% tags=["nbval-check-output"]
 for record in (digits, speech):
-    mean, half = paired_difference(record["runs"], "vanilla", "uniform", log_ratio)
+    mean, half = paired_difference(record["runs"], "mt", "uniform", log_ratio)
     low, middle, high = (math.exp(mean + k * half) for k in (-1, 0, 1))
     assert low > 1
     print(
@@ -558,7 +560,7 @@ for record in (digits, speech):
 
 # %% tags=["nbval-check-output"]
 for record in (digits, speech):
-    for method in ("vanilla", "rollingq"):
+    for method in ("mt", "mt+rollingq"):
         runs = of_method(record["runs"], method)
         lean = np.array([[s["audio"] for s in r["history"]["share"]] for r in runs])
         odds = np.log(lean / (1 - lean))
@@ -577,8 +579,8 @@ for record in (digits, speech):
 
 # %% tags=["nbval-check-output"]
 for record in (digits, speech):
-    norms = gradients(record, "vanilla")[..., 0]
-    lean = [r["history"]["share"] for r in of_method(record["runs"], "vanilla")]
+    norms = gradients(record, "mt")[..., 0]
+    lean = [r["history"]["share"] for r in of_method(record["runs"], "mt")]
     assert (norms[:, -1] < norms[:, 0] / 3).all()
     rise = [shares[-1]["audio"] - shares[0]["audio"] for shares in lean]
     assert min(rise) > 0
@@ -606,19 +608,19 @@ def vision(run):
 
 # %% tags=["nbval-check-output"]
 for record in (digits, speech):
-    for pair in (("vanilla", "uniform"), ("rollingq", "vanilla")):
+    for pair in (("mt", "uniform"), ("mt+rollingq", "mt")):
         mean, half = paired_difference(record["runs"], *pair, vision)
         name = f"{record['config']['data']:8} {pair[0]} − {pair[1]}"
         print(f"{name:28} {signed(mean, 1)} ± {half:.1f} points")
 
 # %% tags=["nbval-check-output"]
 norms = {
-    m: gradients(digits, m)[..., 1].sum(1).mean() for m in ("vanilla", "rollingq")
+    m: gradients(digits, m)[..., 1].sum(1).mean() for m in ("mt", "mt+rollingq")
 }
-assert norms["rollingq"] > 2 * norms["vanilla"]
-mean, half = paired_difference(digits["runs"], "rollingq", "vanilla", vision)
+assert norms["mt+rollingq"] > 2 * norms["mt"]
+mean, half = paired_difference(digits["runs"], "mt+rollingq", "mt", vision)
 assert mean < -half
-more = norms["rollingq"] / norms["vanilla"]
+more = norms["mt+rollingq"] / norms["mt"]
 print(
     f"digits: with RollingQ vision gets {more:.1f} times vanilla's gradient in all,"
 )
@@ -813,9 +815,10 @@ for name, paths_of in turns.items():
 # other. Twelve runs for each of four conditions, trained side by side:
 
 # %%
-from rollingq_core.model import predict
-from rollingq_core.settings import plan
-from rollingq_core.sweep import Replica, fit_together
+from rollingq_core.models.predictions import predict
+from rollingq_core.runs.run import plan
+from rollingq_core.runs.replica import Replica
+from rollingq_core.runs.replicas import fit_replicas
 
 # %%
 small = {"train_samples": 1000, "validation_samples": 500, "test_samples": 100}
@@ -824,7 +827,7 @@ small = {"train_samples": 1000, "validation_samples": 500, "test_samples": 100}
 def replica(cls_std, strength, seed):
     own = replace(setting, cls_std=cls_std, training=brief)
     tokens = load_dataset("synthetic", seed=seed, audio_strength=strength, **small)
-    model, config, _ = plan("vanilla", tokens, own, seed)
+    model, config, _ = plan("mt", tokens, own, seed)
     return Replica(model, tokens, config)
 
 
@@ -837,7 +840,7 @@ def replica(cls_std, strength, seed):
 def watch(runs):
     first = [float(predict(r.model, r.data.train).share[:, 0].mean()) for r in runs]
     with one_thread():
-        found = fit_together(runs)
+        found = fit_replicas(runs)
     shares = [
         [s, *(e["share"]["audio"] for e in f.history)]
         for s, f in zip(first, found, strict=True)
@@ -936,7 +939,7 @@ for strength in (2, 3):
 # side of it. Then the head start takes over.
 
 # %% tags=["nbval-check-output"]
-runs = of_method(digits["runs"], "vanilla")
+runs = of_method(digits["runs"], "mt")
 lean = np.array([[s["audio"] for s in run["history"]["share"]] for run in runs])
 even = 7 / 15
 assert (lean[:, -1] > even).all()
@@ -951,7 +954,7 @@ for name, column in (("first", 0), ("last", -1)):
 
 # %% tags=["nbval-check-output"]
 for record in (digits, speech):
-    runs = of_method(record["runs"], "rollingq")
+    runs = of_method(record["runs"], "mt+rollingq")
     back, turns = 0, 0
     for run in runs:
         air = run["history"]["air"]

@@ -55,9 +55,10 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
 # %%
 from rollingq_core.data import load_dataset
 from rollingq_core.evaluation import attention_contrast
-from rollingq_core.settings import SETTINGS, run_method
+from rollingq_core.runs.run import train
+from rollingq_core.settings import SETTINGS
 
-METHODS = ("vanilla", "rollingq", "random_matched")
+METHODS = ("mt", "mt+rollingq", "mt+random_matched")
 SEEDS = range(5)
 
 
@@ -66,8 +67,8 @@ def train_and_look(seed):
     """Return, for each method, its answers on the test split and its training history."""
     data, events, found = load_dataset("digits", seed=seed), None, {}
     for method in METHODS:
-        schedule = events if method == "random_matched" else None
-        run = run_method(method, data, SETTINGS["P"], seed, schedule=schedule)
+        schedule = events if method == "mt+random_matched" else None
+        run = train(method, data, SETTINGS["P"], seed, schedule=schedule)
         events = run.events or events
         contrast = attention_contrast(run.model, data.test, "audio", seed=seed)
         found[method] = contrast, run.result.history
@@ -109,8 +110,8 @@ contrasts = {method: [run[method][0] for run in runs] for method in METHODS}
 from rollingq_core.plots import BookFigure, key_distributions
 
 pictured = {
-    "vanilla": contrasts["vanilla"][0],
-    "RollingQ": contrasts["rollingq"][0],
+    "mt": contrasts["mt"][0],
+    "RollingQ": contrasts["mt+rollingq"][0],
 }
 
 # %% tags=["hide-input"]
@@ -196,7 +197,7 @@ labels = {method: STYLES[method]["label"] for method in METHODS}
 def table(found, caption):
     """Return mean ± sd over seeds, a row a quantity, a column a method."""
     rows = []
-    for name in found["vanilla"][0]:
+    for name in found["mt"][0]:
         row = [name]
         for seeds in found.values():
             values = np.array([numbers[name] for numbers in seeds])
@@ -231,7 +232,7 @@ for method in METHODS:
     print(
         f"{method}: norm of visual / audio keys {min(found):.2f} to {max(found):.2f}"
     )
-assert min(ratios("vanilla")) > 1.2 and max(ratios("rollingq")) < 0.9
+assert min(ratios("mt")) > 1.2 and max(ratios("mt+rollingq")) < 0.9
 
 # %% [markdown]
 # The norms are not equal, in any of these models. And compare the rows of AIR and of the share: about
@@ -244,7 +245,7 @@ from rollingq_core.plots.training import signed
 
 def paired(method, name):
     """Return mean and 95 % half width of the difference from vanilla, paired by seed."""
-    pairs = zip(normal[method], normal["vanilla"], strict=True)
+    pairs = zip(normal[method], normal["mt"], strict=True)
     return mean_interval([ours[name] - vanilla[name] for ours, vanilla in pairs])
 
 
@@ -255,8 +256,8 @@ def difference(method, name):
 
 
 # %% tags=["nbval-check-output"]
-assert abs(paired("rollingq", "AIR")[0]) < 0.2
-assert paired("rollingq", "share a")[0] < -0.1
+assert abs(paired("mt+rollingq", "AIR")[0]) < 0.2
+assert paired("mt+rollingq", "share a")[0] < -0.1
 Table(
     ["difference", *(f"{labels[method]} − vanilla" for method in METHODS[1:])],
     [
@@ -269,7 +270,7 @@ Table(
 # %% tags=["nbval-check-output"]
 lengths = {method: [seed["|q|"] for seed in normal[method]] for method in METHODS}
 shorter = [
-    r / v for r, v in zip(lengths["rollingq"], lengths["vanilla"], strict=True)
+    r / v for r, v in zip(lengths["mt+rollingq"], lengths["mt"], strict=True)
 ]
 assert max(shorter) < 1
 print(
@@ -445,7 +446,7 @@ table(
 # %%
 def reaction_difference(name):
     """Return RollingQ − vanilla at the same seed: mean and 95 % half width."""
-    pairs = zip(change["rollingq"], change["vanilla"], strict=True)
+    pairs = zip(change["mt+rollingq"], change["mt"], strict=True)
     return mean_interval([ours[name] - vanilla[name] for ours, vanilla in pairs])
 
 
@@ -504,7 +505,7 @@ leans = {
     m: [[epoch["air"] for epoch in history] for history in histories[m]]
     for m in METHODS
 }
-vanilla, rolling = leans["vanilla"], leans["rollingq"]
+vanilla, rolling = leans["mt"], leans["mt+rollingq"]
 
 # %% tags=["nbval-check-output"]
 epochs = (1, 3, 6, 10, 40)
@@ -516,7 +517,7 @@ assert all(air[5] > 0.5 * air[-1] > 0.2 for air in vanilla)
 # %% tags=["nbval-check-output"]
 turns = [
     (run[i + 1]["air"], run[-1]["air"])
-    for run in histories["rollingq"]
+    for run in histories["mt+rollingq"]
     for i, epoch in enumerate(run)
     if epoch["rotation"]
 ]
@@ -534,7 +535,7 @@ def growth(name, first=9):
         "|q|": lambda epoch: epoch["query_norm"],
         "share a": lambda epoch: epoch["share"]["audio"],
     }[name]
-    return [value(run[-1]) - value(run[first]) for run in histories["vanilla"]]
+    return [value(run[-1]) - value(run[first]) for run in histories["mt"]]
 
 
 # %% tags=["nbval-check-output"]
@@ -577,13 +578,11 @@ quantities = {
 
 # %%
 def of_vanilla(value):
-    return mean_interval(
-        [value(run) for run in of_method(record["runs"], "vanilla")]
-    )
+    return mean_interval([value(run) for run in of_method(record["runs"], "mt")])
 
 
 def from_vanilla(method):
-    return lambda value: paired_difference(record["runs"], method, "vanilla", value)
+    return lambda value: paired_difference(record["runs"], method, "mt", value)
 
 
 estimates = [of_vanilla, *(from_vanilla(method) for method in METHODS[1:])]
@@ -596,7 +595,7 @@ def entry(estimate, value):
 
 
 Table(
-    ["last epoch", "vanilla", *(f"{labels[m]} − vanilla" for m in METHODS[1:])],
+    ["last epoch", "mt", *(f"{labels[m]} − vanilla" for m in METHODS[1:])],
     [
         [name, *(entry(e, value) for e in estimates)]
         for name, value in quantities.items()
@@ -609,7 +608,7 @@ Table(
 # %% tags=["nbval-check-output"]
 clear = {}
 for name, value in quantities.items():
-    mean, half = paired_difference(record["runs"], "rollingq", "vanilla", value)
+    mean, half = paired_difference(record["runs"], "mt+rollingq", "mt", value)
     clear[name] = abs(mean) > half
 print("the interval excludes 0:", [name for name, is_so in clear.items() if is_so])
 print("it covers 0:", [name for name, is_so in clear.items() if not is_so])

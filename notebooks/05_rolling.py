@@ -61,16 +61,16 @@ import copy
 
 from rollingq_core import QueryRotation
 from rollingq_core.data import load_dataset
-from rollingq_core.model import predict
-from rollingq_core.settings import one_thread, plan
-from rollingq_core.training import fit
+from rollingq_core.models.predictions import predict
+from rollingq_core.runs.run import one_thread, plan
+from rollingq_core.training.loop import fit
 
 
 # %% tags=["hide-input"]
 def with_one_turn(seed):
     """Return the answers epoch by epoch, the event, and the query before and after it."""
     data, answers, kept = load_dataset("digits", seed=seed), [], []
-    model, config, rolling = plan("rollingq", data, one_turn, seed)
+    model, config, rolling = plan("mt+rollingq", data, one_turn, seed)
 
     def look(epoch):
         if epoch["stage"] == "fusion" and epoch["rotation"]:
@@ -465,7 +465,7 @@ records = {name: read_record(name) for name in names}
 turns = [
     len(run["events"])
     for record in records.values()
-    for run in of_method(record["runs"], "rollingq")
+    for run in of_method(record["runs"], "mt+rollingq")
 ]
 assert min(turns) == SETTINGS["P"].max_rotations
 print(f"runs with all {max(turns)} turns: {turns.count(6)} of {len(turns)}")
@@ -605,12 +605,12 @@ from rollingq_core.plots import paired_difference
 
 compared = records["comparison-digits-P"]["runs"]
 means = {}
-for method in ("rollingq", "vanilla"):
+for method in ("mt+rollingq", "mt"):
     kept = [100 * run["accuracy"][0] for run in of_method(compared, method)]
     means[method], half = mean_interval(kept)
     print(f"{method}: {means[method]:.1f} ± {half:.1f} %")
 mean, half = paired_difference(
-    compared, "rollingq", "vanilla", lambda run: 100 * run["accuracy"][0]
+    compared, "mt+rollingq", "mt", lambda run: 100 * run["accuracy"][0]
 )
 assert abs(mean) < half
 print(f"RollingQ − vanilla: {signed(mean, 1)} ± {half:.1f} points")

@@ -358,7 +358,8 @@ print("their ends:", [f"{float(10 ** line[-1]):.2f}" for line in products])
 from dataclasses import replace
 
 from rollingq_core.data import load_dataset
-from rollingq_core.settings import SETTINGS, run_method
+from rollingq_core.runs.run import train
+from rollingq_core.settings import SETTINGS
 
 setting = SETTINGS["T"]
 brief = replace(setting, training=replace(setting.training, epochs=5))
@@ -367,9 +368,7 @@ brief = replace(setting, training=replace(setting.training, epochs=5))
 # %%
 def leaning_layer(seed):
     """A trained fusion layer, and tokens and labels to go on training it."""
-    run = run_method(
-        "vanilla", load_dataset("synthetic", seed=seed), brief, seed=seed
-    )
+    run = train("mt", load_dataset("synthetic", seed=seed), brief, seed=seed)
     data, encoders = run.data.train, run.model.eval().encoders
     with torch.no_grad():
         tokens = [encoders[name](x).double() for name, x in data.inputs.items()]

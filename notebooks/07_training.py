@@ -55,9 +55,10 @@ for name in ("rho", "beta", "max_rotations", "start_epoch", "spacing", "cls_std"
 
 # %%
 from rollingq_core.data import load_dataset
-from rollingq_core.settings import build_model, one_thread
+from rollingq_core.models.small import build_model
+from rollingq_core.runs.run import one_thread
 from rollingq_core.rolling import RollingQ
-from rollingq_core.training import fit
+from rollingq_core.training.loop import fit
 
 data = load_dataset("digits", seed=0)
 model = build_model(data, setting, seed=0)
@@ -201,7 +202,7 @@ assert digits["seeds"] == speech["seeds"]
 
 # %% tags=["nbval-check-output"]
 for record in (digits, speech):
-    runs = [run for run in record["runs"] if run["method"] == "rollingq"]
+    runs = [run for run in record["runs"] if run["method"] == "mt+rollingq"]
     turns = [len(run["events"]) for run in runs]
     late = [
         a
@@ -231,7 +232,7 @@ for record in (digits, speech):
 from rollingq_core.plots import BookFigure, epoch_curves
 
 # %% tags=["hide-input"]
-methods = ["vanilla", "rollingq", "random_matched"]
+methods = ["mt", "mt+rollingq", "mt+random_matched"]
 pretraining = setting.training.pretrain_epochs
 
 BookFigure(
@@ -277,9 +278,9 @@ LAST = {
 for record in (digits, speech):
     print(record["config"]["data"])
     for name, value in LAST.items():
-        for other in ("vanilla", "random_matched"):
+        for other in ("mt", "mt+random_matched"):
             found = starred(
-                *paired_difference(record["runs"], "rollingq", other, value), 2
+                *paired_difference(record["runs"], "mt+rollingq", other, value), 2
             )
             print(f"  {name:14} RollingQ − {other:15} {found}")
 
@@ -301,7 +302,7 @@ for record in (digits, speech):
 from rollingq_core.plots import noise_curves
 
 # %% tags=["hide-input"]
-everyone = ["vanilla", "rollingq", "random_matched", "random_free", "uniform"]
+everyone = ["mt", "mt+rollingq", "mt+random_matched", "mt+random_free", "uniform"]
 
 BookFigure(
     noise_curves(
@@ -362,8 +363,8 @@ from rollingq_core.plots import difference_table
 
 # %% tags=["hide-input", "nbval-check-output"]
 pairs = [
-    ("rollingq", other)
-    for other in ("vanilla", "random_matched", "random_free", "uniform")
+    ("mt+rollingq", other)
+    for other in ("mt", "mt+random_matched", "mt+random_free", "uniform")
 ]
 
 difference_table(
@@ -393,8 +394,8 @@ for record in (digits, speech):
     for place, level in enumerate(record["levels"]):
         mean, half = paired_difference(
             record["runs"],
-            "random_matched",
-            "vanilla",
+            "mt+random_matched",
+            "mt",
             lambda r, k=place: r["accuracy"][k],
         )
         print(f"  noise {level:<5g}", starred(100 * mean, 100 * half))
@@ -418,10 +419,10 @@ def fall(run):
 
 for record in (digits, speech):
     print(record["config"]["data"], "fall of audio's share")
-    for method in ("vanilla", "rollingq"):
+    for method in ("mt", "mt+rollingq"):
         found = [fall(run) for run in of_method(record["runs"], method)]
         print(f"  {method:20}", starred(*mean_interval(found), 3))
-    less = paired_difference(record["runs"], "rollingq", "vanilla", fall)
+    less = paired_difference(record["runs"], "mt+rollingq", "mt", fall)
     print("  RollingQ − vanilla  ", starred(*less, 3))
 
 # %% [markdown]
@@ -486,7 +487,7 @@ TrainingMap(grid, rho=3, beta=0.1)
 # noise, in points.
 
 # %%
-vanilla = {run["seed"]: run for run in of_method(grid["runs"], "vanilla")}
+vanilla = {run["seed"]: run for run in of_method(grid["runs"], "mt")}
 ALL_NOISE = grid["levels"].index(1.0)
 
 
@@ -563,10 +564,10 @@ for one, other in ((3.0, 0.3), (10.0, 1.0)):
 from dataclasses import replace
 
 # %%
-from rollingq_core.settings import run_method
+from rollingq_core.runs.run import train
 
-restless = run_method(
-    "rollingq", data, replace(setting, max_rotations=40, spacing=1), seed=0
+restless = train(
+    "mt+rollingq", data, replace(setting, max_rotations=40, spacing=1), seed=0
 )
 fusion = [e for e in restless.result.history if e["stage"] == "fusion"]
 accuracy = [100 * e["validation_accuracy"] for e in fusion]
@@ -616,7 +617,7 @@ assert max(losses[-10:]) < 6
 place = digits["levels"].index(0.5)
 columns = [
     [100 * run["accuracy"][place] for run in of_method(digits["runs"], method)]
-    for method in ("rollingq", "vanilla")
+    for method in ("mt+rollingq", "mt")
 ]
 paired = mean_interval(np.subtract(*columns))[1]
 apart = np.hypot(*(mean_interval(column)[1] for column in columns))

@@ -154,12 +154,12 @@ for record in records.values():
 # %% tags=["hide-input"]
 from rollingq_core.plots import BookFigure, interval_columns
 
-baselines = ["vanilla", "random_matched", "uniform"]
+baselines = ["mt", "mt+random_matched", "uniform"]
 
 BookFigure(
     interval_columns(
         {label: records[name] for name, label in NAMES.items()},
-        "rollingq",
+        "mt+rollingq",
         baselines,
         (0.0, 0.5, 1.0),
         "The anchor's own part changes sign from set to set",
@@ -186,7 +186,7 @@ levels = records["digits-P"]["levels"]
 # %%
 def difference(runs, baseline, place):
     return paired_difference(
-        runs, "rollingq", baseline, lambda run: 100 * run["accuracy"][place]
+        runs, "mt+rollingq", baseline, lambda run: 100 * run["accuracy"][place]
     )
 
 
@@ -213,7 +213,7 @@ for name, record in records.items():
 # %%
 from rollingq_core.plots import accuracy_table
 
-everyone = ["vanilla", "rollingq", "random_matched", "random_free", "uniform"]
+everyone = ["mt", "mt+rollingq", "mt+random_matched", "mt+random_free", "uniform"]
 
 # %% tags=["hide-input", "nbval-check-output"]
 accuracy_table(
@@ -234,7 +234,7 @@ print("vanilla: how far audio's share moves when audio becomes noise")
 for name, record in records.items():
     moved = [
         run["share_noisy"] - run["share_normal"]
-        for run in of_method(record["runs"], "vanilla")
+        for run in of_method(record["runs"], "mt")
     ]
     print(f"  {NAMES[name]:15}", starred(*mean_interval(moved), 2))
 
@@ -245,8 +245,8 @@ for name, record in records.items():
 # vanilla's attention moves away.
 
 # %% tags=["nbval-check-output"]
-helped = [NAMES[name] for name in NAMES if signs[name, "vanilla"] == "+++++"]
-anchor = [NAMES[name] for name in NAMES if "−" in signs[name, "random_matched"]]
+helped = [NAMES[name] for name in NAMES if signs[name, "mt"] == "+++++"]
+anchor = [NAMES[name] for name in NAMES if "−" in signs[name, "mt+random_matched"]]
 print("better than vanilla at every level:", *helped, sep=" | ")
 print("somewhere worse than the random turn:", *anchor, sep=" | ")
 assert helped == ["new speaker, P", "synthetic, T"]
@@ -281,7 +281,7 @@ assert regimes["seeds"] == list(reporting)
 from rollingq_core.plots import regime_differences
 
 contrasts = {
-    (baseline, level): regime_differences(regimes, "rollingq", baseline, level)
+    (baseline, level): regime_differences(regimes, "mt+rollingq", baseline, level)
     for baseline in baselines
     for level in (0.0, 0.5)
 }
@@ -292,7 +292,7 @@ from rollingq_core.plots import regime_map
 BookFigure(
     regime_map(
         regimes,
-        contrasts["vanilla", 0.5],
+        contrasts["mt", 0.5],
         "The sharper the attention and the more turns, the larger the gain",
     ),
     caption="RollingQ minus vanilla on setting T with noise level 0.5 in the audio, in points of test "
@@ -307,7 +307,7 @@ BookFigure(
 BookFigure(
     regime_map(
         regimes,
-        contrasts["random_matched", 0.5],
+        contrasts["mt+random_matched", 0.5],
         "The anchor’s own part is unclear, save for a sharp query with more data",
     ),
     caption="The same map for RollingQ minus the random turn by the same angle: what the anchor adds. "
@@ -340,7 +340,7 @@ for place, axis in enumerate(
 ):
     for value in regimes[axis]:
         found = count(
-            contrasts["random_matched", 0.5],
+            contrasts["mt+random_matched", 0.5],
             lambda key, place=place, value=value: key[place] == value,
         )
         print(f"{axis:16} {value:<6g}", found)
@@ -355,21 +355,19 @@ def gain_at(axis, value, seed):
     """Mean of RollingQ − vanilla over the regimes with this value, in points at noise 0.5."""
     place = regimes["levels"].index(0.5)
     means = {}
-    for method in ("rollingq", "vanilla"):
+    for method in ("mt+rollingq", "mt"):
         means[method] = np.mean(
             [
                 run["accuracy"][place]
                 for run in regimes["runs"]
                 if (run["method"], run["seed"]) == (method, seed)
                 and (
-                    method == "vanilla"
-                    or axis != "max_rotations"
-                    or run[axis] == value
+                    method == "mt" or axis != "max_rotations" or run[axis] == value
                 )
                 and (axis == "max_rotations" or run[axis] == value)
             ]
         )
-    return 100 * (means["rollingq"] - means["vanilla"])
+    return 100 * (means["mt+rollingq"] - means["mt"])
 
 
 # %%
@@ -403,7 +401,7 @@ for axis, values in AXES.items():
 # %%
 gain = {
     std: np.mean(
-        [d for key, (d, _) in contrasts["vanilla", 0.5].items() if key[0] == std]
+        [d for key, (d, _) in contrasts["mt", 0.5].items() if key[0] == std]
     )
     for std in regimes["cls_std"]
 }
@@ -415,7 +413,9 @@ assert list(gain.values()) == sorted(gain.values())
 
 # %% tags=["nbval-check-output"]
 wins = [
-    key for key, (d, half) in contrasts["random_matched", 0.5].items() if d > half
+    key
+    for key, (d, half) in contrasts["mt+random_matched", 0.5].items()
+    if d > half
 ]
 assert all(key[0] == 1.0 and key[2] == 600 for key in wins)
 print("the anchor's clear wins need the sharpest query and 600 pairs:", len(wins))
@@ -424,10 +424,10 @@ print("the anchor's clear wins need the sharpest query and 600 pairs:", len(wins
 leans = [
     abs(run["air"])
     for run in regimes["runs"]
-    if run["method"] == "vanilla" and run["visual_strength"] == 3.0
+    if run["method"] == "mt" and run["visual_strength"] == 3.0
 ]
 no_gap = [
-    pair for key, pair in contrasts["vanilla", 0.5].items() if key[:2] == (1.0, 3.0)
+    pair for key, pair in contrasts["mt", 0.5].items() if key[:2] == (1.0, 3.0)
 ]
 
 # %% tags=["nbval-check-output"]
@@ -444,7 +444,7 @@ print(
 for budget in regimes["budgets"]:
     cells = [
         pair
-        for key, pair in contrasts["vanilla", 0.0].items()
+        for key, pair in contrasts["mt", 0.0].items()
         if key[0] == 0.02 and key[3] == budget
     ]
     mean = np.mean([d for d, _ in cells])
@@ -532,21 +532,21 @@ from dataclasses import replace
 
 from rollingq_core.reproduce.comparison import summarise
 from rollingq_core.settings import SETTINGS
-from rollingq_core.sweep import sweep
+from rollingq_core.runs.sweep import sweep
 
 own = sweep(
     "synthetic",
     replace(SETTINGS["T"], cls_std=0.6),
     [0, 1, 2],
     report=summarise,
-    methods=("rollingq", "random_matched"),
+    methods=("mt+rollingq", "mt+random_matched"),
     visual_strength=2.5,
     train_samples=200,
     progress=False,
 )
 
 # %% tags=["nbval-check-output"]
-mean, half = difference(own, "random_matched", levels.index(0.5))
+mean, half = difference(own, "mt+random_matched", levels.index(0.5))
 print(
     "the interval covers 0 with three seeds:", "yes" if abs(mean) < half else "no"
 )

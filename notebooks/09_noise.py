@@ -47,7 +47,7 @@ NAMES = {
     "avmnist-P": "speech, P",
     "synthetic-T": "synthetic, T",
 }
-METHODS = ["vanilla", "rollingq", "random_matched", "random_free", "uniform"]
+METHODS = ["mt", "mt+rollingq", "mt+random_matched", "mt+random_free", "uniform"]
 
 
 # %%
@@ -141,20 +141,21 @@ print(
 # %%
 from rollingq_core.data import load_dataset
 from rollingq_core.evaluation import attention_contrast
-from rollingq_core.settings import SETTINGS, run_method
+from rollingq_core.runs.run import train
+from rollingq_core.settings import SETTINGS
 
 tokens = load_dataset("synthetic", seed=0)
 
 
 # %%
 def trained_and_asked(method):
-    model = run_method(method, tokens, SETTINGS["T"], seed=0).model
+    model = train(method, tokens, SETTINGS["T"], seed=0).model
     return attention_contrast(model, tokens.test, "audio")
 
 
 contrasts = {
-    "vanilla": trained_and_asked("vanilla"),
-    "RollingQ": trained_and_asked("rollingq"),
+    "mt": trained_and_asked("mt"),
+    "RollingQ": trained_and_asked("mt+rollingq"),
 }
 
 # %% tags=["hide-input"]
@@ -245,7 +246,7 @@ values_by_set(
 # %% tags=["hide-input", "nbval-check-output"]
 differences_by_set(
     tables["table2"],
-    [("rollingq", "vanilla"), ("rollingq", "random_matched")],
+    [("mt+rollingq", "mt"), ("mt+rollingq", "mt+random_matched")],
     detection,
     "The same, paired by seed: mean difference ± half the 95 % interval over 12 seeds.",
     digits=3,
@@ -259,12 +260,14 @@ differences_by_set(
 from rollingq_core.plots import paired_difference, starred
 
 
-def differences(name, values, baselines=("vanilla", "random_matched"), digits=2):
+def differences(name, values, baselines=("mt", "mt+random_matched"), digits=2):
     for label, record in tables[name].items():
         for baseline in baselines:
             found = [
                 starred(
-                    *paired_difference(record["runs"], "rollingq", baseline, value),
+                    *paired_difference(
+                        record["runs"], "mt+rollingq", baseline, value
+                    ),
                     digits,
                 )
                 for value in values
@@ -359,7 +362,7 @@ LEVELS = tables["table3"]["digits, P"]["levels"]
 def areas(record, method, column):
     runs = {(run["method"], run["seed"]): run[column] for run in record["runs"]}
     return [
-        robustness_areas(LEVELS, runs[method, seed], runs["vanilla", seed])
+        robustness_areas(LEVELS, runs[method, seed], runs["mt", seed])
         for seed in record["seeds"]
     ]
 
@@ -368,7 +371,7 @@ def areas(record, method, column):
 from rollingq_core.plots import mean_interval
 
 
-def gain(record, method, column, kind="effective", baseline="vanilla"):
+def gain(record, method, column, kind="effective", baseline="mt"):
     ours, theirs = (areas(record, name, column) for name in (method, baseline))
     pairs = zip(ours, theirs, strict=True)
     return mean_interval([100 * (a[kind] - b[kind]) for a, b in pairs])
@@ -394,7 +397,7 @@ Table(
 
 
 # %%
-def shown(record, method, column, kind, baseline="vanilla"):
+def shown(record, method, column, kind, baseline="mt"):
     columns = [f"{column} {target}" for target in TARGETS]
     return " ".join(
         starred(*gain(record, method, c, kind, baseline)) for c in columns
@@ -411,15 +414,15 @@ for label, record in tables["table3"].items():
 # %% tags=["nbval-check-output"]
 print("effective robustness, RollingQ minus …\n")
 for label, record in tables["table3"].items():
-    for baseline in ("random_matched", "uniform"):
-        found = shown(record, "rollingq", "mix", "effective", baseline)
+    for baseline in ("mt+random_matched", "uniform"):
+        found = shown(record, "mt+rollingq", "mix", "effective", baseline)
         print(f"{label}: {baseline}\n    {found}")
 
 # %% tags=["nbval-check-output"]
 print("effective robustness, RollingQ − vanilla\n")
 for label, record in tables["table3"].items():
     for mechanism in ("add", "replace"):
-        found = shown(record, "rollingq", mechanism, "effective")
+        found = shown(record, "mt+rollingq", mechanism, "effective")
         print(f"{label}, {mechanism}\n    {found}")
 
 # %% [markdown]
@@ -538,9 +541,7 @@ BookFigure(
 # %% tags=["nbval-check-output"]
 print("calibration error at noise", *LEVELS, "\n")
 errors = [lambda run, i=i: 100 * run["ece"][i] for i in range(len(LEVELS))]
-differences(
-    "calibration", errors, ("vanilla", "random_matched", "uniform"), digits=1
-)
+differences("calibration", errors, ("mt", "mt+random_matched", "uniform"), digits=1)
 
 # %% [markdown]
 # In hundredths; a minus is good here: a smaller error. Under noise of level 0.5 and more RollingQ is better calibrated than vanilla on all three

@@ -52,7 +52,8 @@ import torch
 
 # %%
 from rollingq_core.data import DataSplits, PairedDataset
-from rollingq_core.paper import PAPER, build_paper_model
+from rollingq_core.models.paper import build_paper_model
+from rollingq_core.settings import PAPER
 
 sizes = {"audio": (1, 257, 188), "visual": (3, 224, 224)}
 one = PairedDataset(
@@ -157,7 +158,7 @@ print(f"about {days:.1f} days on one thread")
 
 # %%
 from rollingq_core.data import cremad, cremad_files
-from rollingq_core.profiles import RunDescription, current_profile
+from rollingq_core.runs.description import RunDescription, current_profile
 
 # %%
 profile = current_profile()
@@ -209,7 +210,7 @@ if profile == "gpu" and torch.cuda.is_available():
 
 # %%
 from rollingq_core.explorer import LiveCurves
-from rollingq_core.run_folder import train_in
+from rollingq_core.runs.folder import train_in
 
 
 # %%
@@ -316,7 +317,7 @@ Table(
 
 # %%
 from rollingq_core.evaluation import attention_contrast
-from rollingq_core.model import predict
+from rollingq_core.models.predictions import predict
 
 tested = RunDescription.of_profile(DATA, "mt", profile, SEED).load_data().test
 
@@ -367,7 +368,7 @@ Table(
 )
 
 # %%
-from rollingq_core.run_folder import evaluated_in
+from rollingq_core.runs.folder import evaluated_in
 
 found = evaluated_in(RUNS, "cremad", "noise")
 mine = [record for record in found if record["config"]["profile"] == profile]
@@ -380,11 +381,11 @@ def cell(values):
 
 # %% tags=["hide-input"]
 rows = []
-for method, name in (("mt", "vanilla"), ("mt+rollingq", "rollingq")):
+for method, name in (("mt", "mt"), ("mt+rollingq", "mt+rollingq")):
     runs = [r["runs"][0] for r in mine if r["config"]["method"] == method]
     rows.append(
         [
-            name.replace("rollingq", "RollingQ"),
+            name.replace("mt+rollingq", "RollingQ"),
             f"{100 * quoted[name]['accuracy']:.1f}",
             cell([run["mix audio"][0] for run in runs]),
             cell([run["mix audio"][-1] for run in runs]),
@@ -426,7 +427,7 @@ for name in ("audio", "visual"):
     found = [
         run["probe_accuracy"][name]
         for run in scale["runs"]
-        if run["method"] == "vanilla"
+        if run["method"] == "mt"
     ]
     print(f"{name:7}", *(f"{100 * x:3.0f} %" for x in found))
 
@@ -437,7 +438,7 @@ for name in ("audio", "visual"):
 # Figures 15.3 and 15.4 have the accuracy under noise, Tables 15.5 and 15.6 the differences, Figure 15.5 the training.
 
 # %%
-METHODS = ["vanilla", "rollingq", "random_matched", "uniform"]
+METHODS = ["mt", "mt+rollingq", "mt+random_matched", "uniform"]
 MEASURES = ("accuracy", "share_normal", "share_noisy", "pearson")
 
 
@@ -478,7 +479,7 @@ BookFigure(
 from rollingq_core.plots import difference_table
 
 # %% tags=["hide-input", "nbval-check-output"]
-PAIRS = [("rollingq", other) for other in METHODS if other != "rollingq"]
+PAIRS = [("mt+rollingq", other) for other in METHODS if other != "mt+rollingq"]
 difference_table(
     noise_in("visual"),
     scale["levels"],
@@ -501,7 +502,7 @@ from rollingq_core.plots import epoch_curves
 BookFigure(
     epoch_curves(
         scale["runs"],
-        ["vanilla", "rollingq", "random_matched"],
+        ["mt", "mt+rollingq", "mt+random_matched"],
         scale["config"]["training"]["pretrain_epochs"],
         "The query is turned toward the sound, and training turns it back",
     ),
@@ -654,9 +655,7 @@ print(f"expected best of 30 epochs: {100 * draws.max(axis=1).mean():.1f} %")
 # ```
 
 # %% tags=["nbval-check-output"]
-with_rolling, without = (
-    quoted[name]["accuracy"] for name in ("rollingq", "vanilla")
-)
+with_rolling, without = (quoted[name]["accuracy"] for name in ("mt+rollingq", "mt"))
 error = sum(p * (1 - p) / 744 for p in (with_rolling, without)) ** 0.5
 print("points:", starred(100 * (with_rolling - without), 100 * 1.96 * error))
 

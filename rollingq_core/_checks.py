@@ -163,15 +163,22 @@ def require_observation(query: Tensor, mean_keys: Tensor) -> None:
 
 
 def require_tokens(
-    tokens: Sequence[Tensor], masks: Sequence[Tensor | None] | None, like: Tensor
+    tokens: Sequence[Tensor],
+    masks: Sequence[Tensor | None] | None,
+    like: Tensor,
+    *,
+    static: bool = False,
 ) -> Tensor | None:
     """Check a fusion layer's input, and return its padding, ``[B, sum L]`` bool, if it has any.
 
     Tokens have the size ``d`` of ``like``'s last axis, its device and, outside autocast, its dtype.
+    A ``static`` fusion may have one modality, and samples without any token.
     """
-    if not isinstance(tokens, Sequence) or len(tokens) < 2:
+    least = 1 if static else 2
+    if not isinstance(tokens, Sequence) or len(tokens) < least:
         raise ValueError(
-            f"tokens: got {type(tokens).__name__}, expected a sequence of 2 or more modalities"
+            f"tokens: got {type(tokens).__name__}, "
+            f"expected a sequence of {least} or more modalities"
         )
     masks = [None] * len(tokens) if masks is None else masks
     if not isinstance(masks, (Sequence, Tensor)) or len(masks) != len(tokens):
@@ -193,7 +200,7 @@ def require_tokens(
         for z, mask in zip(tokens, masks, strict=True)
     ]
     padded = torch.cat(columns, dim=1)
-    if holds(padded.all(dim=1).any()):
+    if not static and holds(padded.all(dim=1).any()):
         raise ValueError("key_padding_masks: got a sample with only padding, expected a token")
     return padded
 

@@ -52,3 +52,18 @@ def as_padding(padding: Mapping[str, Any] | None, names: Mapping[str, Any], size
                 f"padding: got {int(empty.sum())} samples with only padding, expected a token"
             )
     return padding
+
+
+def pooled(tokens: Tensor, mask: Tensor | None, pool: str) -> Tensor:
+    """Return one vector for the tokens ``[B, L, d]`` of a modality, ``[B, d]``.
+
+    It is the ``"mean"`` of the tokens, or the ``"first"``, among those that are no padding;
+    zeros where there is none.
+    """
+    if mask is None:
+        return tokens[:, 0] if pool == "first" else tokens.mean(dim=1)
+    tokens = tokens.masked_fill(mask.unsqueeze(-1), 0)
+    if pool == "first":
+        first = (~mask).to(torch.uint8).argmax(dim=1)
+        return tokens.take_along_dim(first[:, None, None], dim=1).squeeze(1)
+    return tokens.sum(dim=1) / (~mask).sum(dim=1, keepdim=True).clamp(min=1)

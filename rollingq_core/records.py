@@ -15,6 +15,13 @@ from typing import Any
 
 from rollingq_core._files import written_whole
 
+# Methods of older records, and what they are called now.
+RENAMED = {
+    "vanilla": "mt",
+    "rollingq": "mt+rollingq",
+    "random_matched": "mt+random_matched",
+    "random_free": "mt+random_free",
+}
 # Name of the checksum in a record's file.
 CHECKSUM = "sha256"
 PACKAGES = ("rollingq-core", "torch", "torchvision", "timm", "numpy", "librosa")
@@ -62,6 +69,21 @@ def read_record(name: str, folder: str | Path | None = None) -> dict[str, Any]:
             f"{path}: got content of checksum {checksum(content)}, expected {written}: "
             "it was changed after it was written"
         )
+    return _renamed(content)
+
+
+def _renamed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with its methods under the names they have now."""
+    config, runs = content.get("config"), content.get("runs")
+    if isinstance(config, dict) and isinstance(config.get("methods"), list):
+        names = [RENAMED.get(name, name) for name in config["methods"]]
+        content = content | {"config": config | {"methods": names}}
+    if isinstance(runs, list) and all(isinstance(run, dict) for run in runs):
+        rows = [
+            run | {"method": RENAMED.get(run["method"], run["method"])} if "method" in run else run
+            for run in runs
+        ]
+        content = content | {"runs": rows}
     return content
 
 

@@ -16,10 +16,11 @@ from matplotlib import pyplot as plt
 
 from rollingq_core import QueryRotation
 from rollingq_core.data import load_dataset
-from rollingq_core.model import predict
+from rollingq_core.models.predictions import predict
 from rollingq_core.plots import keys_around_query
 from rollingq_core.plots.style import INK
-from rollingq_core.settings import SETTINGS, run_method
+from rollingq_core.runs.run import train
+from rollingq_core.settings import SETTINGS
 
 HERO = Path(__file__).parents[1] / "book" / "_static" / "hero.svg"
 TITLE = "A query that turns its back on vision, and is turned round"
@@ -37,7 +38,7 @@ def one_turn():
     setting = SETTINGS["P"]
     training = replace(setting.training, epochs=12)
     setting = replace(setting, training=training, max_rotations=1, start_epoch=11)
-    run = run_method("rollingq", load_dataset("digits", seed=0), setting, seed=0)
+    run = train("mt+rollingq", load_dataset("digits", seed=0), setting, seed=0)
     before = copy.deepcopy(run.model)
     before.fusion.rotation = QueryRotation(setting.dim)
     return predict(before, run.data.test), run.events[0]

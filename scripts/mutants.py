@@ -112,7 +112,7 @@ def shift_record(root: Path, name: str) -> None:
 
     record = read_record(name, root / "results")
     for run in record["runs"]:
-        if run["method"] == "rollingq":
+        if run["method"] == "mt+rollingq":
             run["accuracy"] = [accuracy + POINT for accuracy in run["accuracy"]]
     write_record(root / "results" / f"{name}.json", record)
 

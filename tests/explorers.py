@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 from rollingq_core.explorer import GeometryExplorer, LoopExplorer, NoiseDial, TrainingMap
-from rollingq_core.settings import METHODS
+from rollingq_core.methods import METHODS
 
 LEVELS = [0, 0.25, 0.5, 0.75, 1.0]
 
@@ -31,7 +31,7 @@ def grid_record(rhos=(0.1, 1, 10), betas=(0, 0.1, 1), seeds=(0, 1), epochs=3):
             "share": curve(0.4, 0.9),
             "query_norm": curve(3, 9),
             "validation_accuracy": curve(0.1, 0.9),
-            "rotations": sorted(turns) if method == "rollingq" else [],
+            "rotations": sorted(turns) if method == "mt+rollingq" else [],
             "accuracy": [round(chance.uniform(0.8, 0.9) - 0.5 * level, 6) for level in LEVELS],
             "share_normal": round(chance.uniform(0.7, 0.9), 6),
             "share_noisy": round(chance.uniform(0.5, 0.7), 6),
@@ -40,11 +40,11 @@ def grid_record(rhos=(0.1, 1, 10), betas=(0, 0.1, 1), seeds=(0, 1), epochs=3):
 
     runs, last = [], len(betas) - 1
     for seed in seeds:
-        runs.append(run("vanilla", seed, [[i, last] for i in range(len(rhos))]))
+        runs.append(run("mt", seed, [[i, last] for i in range(len(rhos))]))
         # Two points with the same rotations are one run.
-        runs.append(run("rollingq", seed, [[0, 0], [1, 0]]))
+        runs.append(run("mt+rollingq", seed, [[0, 0], [1, 0]]))
         others = [[i, j] for i in range(len(rhos)) for j in range(last) if (i, j) > (1, 0) or j]
-        runs += [run("rollingq", seed, [cell]) for cell in others]
+        runs += [run("mt+rollingq", seed, [cell]) for cell in others]
     return {
         "recipe": "grid",
         "seeds": list(seeds),

@@ -3,11 +3,12 @@
 import torch
 
 from rollingq_core import AttentionFusion, RollingQ
+from rollingq_core.balancing import Rolling
 from rollingq_core.data import DataSplits, load_dataset
-from rollingq_core.encoders import TokenMLP
-from rollingq_core.model import MultimodalModel
-from rollingq_core.settings import Setting
-from rollingq_core.training import TrainingConfig, fit
+from rollingq_core.models.encoders import TokenMLP
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.settings import Setting, TrainingConfig
+from rollingq_core.training import Machine, fit
 
 # Four tokens of eight features in each modality, four classes.
 SIZES = {
@@ -19,6 +20,7 @@ SIZES = {
     "test_samples": 60,
 }
 TRAINING = TrainingConfig(epochs=3, pretrain_epochs=1, batch_size=32, lr=0.02, selection="last")
+MACHINE = tuple(Machine.__dataclass_fields__)
 DROPOUT = {"attention_dropout": 0.2, "output_dropout": 0.2}
 SETTING = Setting(TRAINING, cls_std=1.0, beta=0.0, start_epoch=0, spacing=1, dim=8)
 
@@ -37,12 +39,16 @@ def small_model(seed: int = 0, pool: str = "mean", **fusion_options) -> Multimod
 def train(data, config=TRAINING, fusion=None, rolling=None, **options):
     """Return a trained model, fit's result, and RollingQ where ``rolling`` has its options."""
     model = small_model(**(fusion or {}))
-    observer = None
+    rolled, observers = None, []
     if rolling is not None:
         settings = {"rho": 3.0, "beta": 0.0, "max_rotations": 2, **rolling}
-        observer = RollingQ(model.fusion, **settings)
+        rolled = RollingQ(model.fusion, **settings)
+        observers = [Rolling(rolled)]
+    of_machine = {name: options.pop(name) for name in MACHINE if name in options}
     torch.seed()  # whatever the state before, fit starts from its own seed
-    return model, fit(model, data, config, observer, **options), observer
+    machine = Machine(**of_machine)
+    result = fit(model, data, config, observers=observers, machine=machine, **options)
+    return model, result, rolled
 
 
 def assert_same_state(left: dict, right: dict) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollingq_core import _files
-from rollingq_core.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from rollingq_core.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 
 STATE = {
     "tensor": torch.arange(50.0),

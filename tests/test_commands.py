@@ -15,10 +15,10 @@ import torch
 
 from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
-from rollingq_core.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from rollingq_core.data import video
 from rollingq_core.evaluation import LEVELS
 from rollingq_core.records import read_record
+from rollingq_core.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from tests.refused import refused
 from tests.small import assert_same_state
 
@@ -228,7 +228,7 @@ def test_expected_errors_are_one_line(arguments, message, run, capsys):
 
 
 def test_another_dataset_of_the_same_shapes_may_test(run, monkeypatch, capsys):
-    from rollingq_core import profiles
+    from rollingq_core.runs import description as profiles
 
     original = profiles.load_dataset
     monkeypatch.setattr(profiles, "load_dataset", lambda name, seed: original("digits", seed=9))

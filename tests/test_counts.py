@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from rollingq_core.checkpoint import load_checkpoint
 from rollingq_core.data import load_dataset
 from rollingq_core.data.dataset import corrupt_splits
 from rollingq_core.data.pairing import balanced_choice
-from rollingq_core.encoders import TokenMLP, small_vit, vit_b16
-from rollingq_core.model import MultimodalModel, batches, predict
-from rollingq_core.paper import build_small_model
-from rollingq_core.profiles import RunDescription, few
-from rollingq_core.recipe import TrainingConfig
-from rollingq_core.settings import SETTINGS, Setting, build_model, run_method
-from rollingq_core.sweep import sweep
+from rollingq_core.models.encoders import TokenMLP, small_vit, vit_b16
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.models.paper import build_small_paper_model
+from rollingq_core.models.predictions import batches, predict
+from rollingq_core.models.small import build_model
+from rollingq_core.runs.description import RunDescription, few
+from rollingq_core.runs.run import train
+from rollingq_core.runs.sweep import sweep
+from rollingq_core.settings import SETTINGS, Setting, TrainingConfig
 from rollingq_core.theory import random_tokens
-from rollingq_core.training import fit
+from rollingq_core.training.checkpoint import load_checkpoint
+from rollingq_core.training.loop import fit
 from tests.small import SETTING, SIZES, TRAINING, small_data, small_model
 
 SMALL = {"dim": 8, "hidden": 8, "token_dim": 8, "num_tokens": 4}
@@ -60,8 +62,8 @@ PLACES = {
     "predict.batch_size": lambda n: predict(small_model(), small_data().test, n),
     "model.num_classes": lambda n: MultimodalModel({}, small_model().fusion, n),
     "build_model.seed": lambda n: build_model(small_data(), SETTING, n),
-    "build_small_model.seed": lambda n: build_small_model(grids(), seed=n),
-    "run_method.seed": lambda n: run_method("vanilla", small_data(), SETTING, n),
+    "build_small_paper_model.seed": lambda n: build_small_paper_model(grids(), seed=n),
+    "train.seed": lambda n: train("mt", small_data(), SETTING, n),
     "RunDescription.seed": lambda n: RunDescription("digits", "mt", "smoke", n, SETTING),
     "few.samples": lambda n: few(small_data(), n),
     "sweep.together": lambda n: small_sweep(together=n),

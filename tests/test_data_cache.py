@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from rollingq_core.data import cache, cache_build, cache_parts
-from rollingq_core.model import batches
+from rollingq_core.data.cache import building as cache_build
+from rollingq_core.data.cache import reading as cache
+from rollingq_core.data.cache import shards as cache_parts
+from rollingq_core.models.predictions import batches
 
 NAMES = [f"item-{number}" for number in range(11)]
 PLACES = ["train", "train", "train", "validation", "test"]

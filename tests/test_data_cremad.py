@@ -21,19 +21,12 @@ from PIL import Image
 
 from benchmarks.cremad_folder import clip_names, make_folder, write_flv
 from rollingq_core import AttentionFusion
-from rollingq_core.data import (
-    audio,
-    cache,
-    cache_parts,
-    cremad,
-    cremad_files,
-    load_dataset,
-    store,
-    video,
-)
-from rollingq_core.encoders import small_vit
-from rollingq_core.model import MultimodalModel
-from rollingq_core.training import TrainingConfig, fit
+from rollingq_core.data import audio, cremad, cremad_files, load_dataset, store, video
+from rollingq_core.data.cache import reading as cache
+from rollingq_core.data.cache import shards as cache_parts
+from rollingq_core.models.encoders import small_vit
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.training.loop import TrainingConfig, fit
 from tests.refused import refused
 
 NAMES = clip_names(24)

@@ -8,7 +8,8 @@ import soundfile
 from PIL import Image
 
 from benchmarks.cremad_folder import clip_names, make_folder
-from rollingq_core.data import cache, cremad, cremad_files, fsdd, mnist, store, video
+from rollingq_core.data import cremad, cremad_files, fsdd, mnist, store, video
+from rollingq_core.data.cache import reading as cache
 from rollingq_core.data.listing import data_file, data_files
 
 STRANGERS = (

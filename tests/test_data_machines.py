@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from rollingq_core._files import one_process_at_a_time
-from rollingq_core.data import cache_build, digits, store
+from rollingq_core.data import digits, store
+from rollingq_core.data.cache import building as cache_build
 
 SOMEBODY = 12345
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sys.path))}

@@ -6,15 +6,17 @@ from dataclasses import asdict
 import pytest
 
 from rollingq_core.data import synthetic
-from rollingq_core.encoders import TokenMLP, small_vit, vit_b16
-from rollingq_core.model import MultimodalModel, batches, predict
-from rollingq_core.paper import PAPER, build_paper_model, build_small_model
-from rollingq_core.profiles import PROFILES
-from rollingq_core.recipe import TrainingConfig
-from rollingq_core.settings import SETTINGS, Setting, build_model, plan
-from rollingq_core.sweep import sweep
+from rollingq_core.models.encoders import TokenMLP, small_vit, vit_b16
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.models.paper import build_paper_model, build_small_paper_model
+from rollingq_core.models.predictions import batches, predict
+from rollingq_core.models.small import build_model
+from rollingq_core.runs.description import PROFILES
+from rollingq_core.runs.run import plan
+from rollingq_core.runs.sweep import sweep
+from rollingq_core.settings import PAPER, SETTINGS, Setting, TrainingConfig
 from rollingq_core.theory import simultaneous_intervals
-from rollingq_core.training import fit
+from rollingq_core.training.loop import fit
 
 
 def defaults(function):
@@ -67,11 +69,11 @@ SHAPE = {"positions": True, "dim": 32}
                 "seed": 0,
             },
         ),
-        (build_small_model, {"cls_std": 0.02, "dim": 32, "uniform": False, "seed": 0}),
+        (build_small_paper_model, {"cls_std": 0.02, "dim": 32, "uniform": False, "seed": 0}),
         (
             sweep,
             {
-                "over": None, "methods": ("rollingq",), "together": 32, "n_jobs": 1,
+                "over": None, "methods": ("mt+rollingq",), "together": 32, "n_jobs": 1,
                 "progress": True,
             },
         ),

@@ -5,8 +5,8 @@ import socket
 import pytest
 import torch
 
-from rollingq_core import encoders
-from rollingq_core.encoders import TokenMLP, small_vit, vit_b16
+from rollingq_core.models import encoders
+from rollingq_core.models.encoders import TokenMLP, small_vit, vit_b16
 
 
 @pytest.fixture

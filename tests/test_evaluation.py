@@ -20,8 +20,8 @@ from rollingq_core.evaluation import (
     under_noise,
 )
 from rollingq_core.evaluation import noise as noise_module
-from rollingq_core.model import Predictions, predict
-from rollingq_core.training import TrainingConfig, fit
+from rollingq_core.models.predictions import Predictions, predict
+from rollingq_core.training.loop import TrainingConfig, fit
 from tests.small import small_data, small_model
 
 levels = st.floats(0, 1)

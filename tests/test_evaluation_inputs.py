@@ -25,7 +25,7 @@ from rollingq_core.evaluation import (
     under_noise,
 )
 from rollingq_core.evaluation import noise as noise_module
-from rollingq_core.model import Predictions, predict
+from rollingq_core.models.predictions import Predictions, predict
 from tests.small import small_data, small_model
 
 CONFIDENCES = [round(0.1 * k, 1) for k in range(1, 11)]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rollingq_core.explorer import NoiseDial
+from rollingq_core.methods import METHODS
 from rollingq_core.plots import mean_interval, of_method
-from rollingq_core.settings import METHODS
 from tests.browser import Visit
 from tests.explorers import (
     LEVELS,
@@ -57,7 +57,7 @@ def test_texts_are_statistics_over_seeds(dial, records, index, level):
         left, right = map(float, re.findall(r"M([\d.]+) \d+H([\d.]+)", interval)[0])
         edges = np.clip([mean - half, mean + half], 0, 1) * 224
         assert [left, right] == pytest.approx(edges, abs=0.06)
-    pairs = [values(record, m, "accuracy", level) for m in ("rollingq", "vanilla")]
+    pairs = [values(record, m, "accuracy", level) for m in ("mt+rollingq", "mt")]
     mean, half = mean_interval(100 * (pairs[0] - pairs[1]))
     expected = f"At noise level {LEVELS[level]:g}, RollingQ − vanilla is "
     assert shown.texts["readout"].startswith(expected + signed(f"{mean:+.1f} ± {half:.1f}"))
@@ -65,10 +65,10 @@ def test_texts_are_statistics_over_seeds(dial, records, index, level):
 
 def test_the_verdict_follows_the_interval():
     def dial(gains):
-        record = noise_record(methods=("vanilla", "rollingq"))
-        for run, gain in zip(of_method(record["runs"], "rollingq"), gains, strict=True):
+        record = noise_record(methods=("mt", "mt+rollingq"))
+        for run, gain in zip(of_method(record["runs"], "mt+rollingq"), gains, strict=True):
             (partner,) = (
-                r for r in record["runs"] if r["method"] == "vanilla" and r["seed"] == run["seed"]
+                r for r in record["runs"] if r["method"] == "mt" and r["seed"] == run["seed"]
             )
             run["accuracy"] = [value + gain for value in partner["accuracy"]]
         return Shown(NoiseDial(record)._picture({"level": 0})).texts["readout"]
@@ -129,9 +129,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"^record: got runs without 'shares'"):
         NoiseDial(record | {"runs": bare})
     with pytest.raises(ValueError, match=r"^record: got levels and methods"):
-        NoiseDial({"a": record, "b": noise_record(methods=("vanilla", "rollingq"))})
-    with pytest.raises(ValueError, match=r"expected also 'vanilla' and 'rollingq'"):
-        NoiseDial(noise_record(methods=("vanilla",)))
+        NoiseDial({"a": record, "b": noise_record(methods=("mt", "mt+rollingq"))})
+    with pytest.raises(ValueError, match=r"expected also 'mt' and 'mt+rollingq'"):
+        NoiseDial(noise_record(methods=("mt",)))
 
 
 @pytest.fixture(scope="module")

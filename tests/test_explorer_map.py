@@ -13,7 +13,8 @@ from rollingq_core.explorer import TrainingMap
 from rollingq_core.plots import mean_interval
 from rollingq_core.records import read_record
 from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.settings import SETTINGS, run_method
+from rollingq_core.runs.run import train
+from rollingq_core.settings import SETTINGS
 from tests.browser import Visit
 from tests.explorers import (
     LEVELS,
@@ -92,7 +93,7 @@ def test_curves_are_mean_and_deviation_of_the_points_runs(record, cell):
 def test_table_and_sentence_are_statistics_over_seeds(record):
     texts = Shown(TrainingMap(record)._picture({"rho": 2, "beta": 1})).texts
     runs = runs_at(record, (2, 1))
-    vanilla = [run for run in record["runs"] if run["method"] == "vanilla"]
+    vanilla = [run for run in record["runs"] if run["method"] == "mt"]
     for level in range(len(LEVELS)):
         left, right = (np.array([100 * r["accuracy"][level] for r in rs]) for rs in (runs, vanilla))
         name = f"accuracy_{level}"
@@ -209,9 +210,9 @@ def test_the_button_trains_at_exactly_these_values(record):
     assert "epoch 3 of 4" in drawn[3][0]
     # The very run that the package trains.
     setting = replace(SETTING, rho=live.rho.value, beta=live.beta.value)
-    run = run_method("rollingq", data, setting, 0)
+    run = train("mt+rollingq", data, setting, 0)
     assert len(run.events) == 2, "with the setting's own beta there would be three"
-    row = summarise("rollingq", 0, run)
+    row = summarise("mt+rollingq", 0, run)
     assert live.said.startswith(
         f"Your run at ρ = 0.77, β = 0.12, seed 0: {len(run.events)} rotation"
     )

@@ -8,10 +8,11 @@ import pytest
 
 from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
-from rollingq_core.checkpoint import load_checkpoint
-from rollingq_core.data import cache_parts, cremad
+from rollingq_core.data import cremad
+from rollingq_core.data.cache import shards as cache_parts
+from rollingq_core.runs import sweep as runs
 from rollingq_core.settings import SETTINGS
-from rollingq_core.sweep import runs
+from rollingq_core.training.checkpoint import load_checkpoint
 from tests.refused import refused
 from tests.small import SETTING, small_data
 

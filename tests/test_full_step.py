@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import full_step
-from rollingq_core.paper import build_small_model
+from rollingq_core.models.paper import build_small_paper_model
 from rollingq_core.records import read_record
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ def small(monkeypatch):
     sizes = {"audio": (1, 32, 32), "visual": (3, 32, 32)}
     monkeypatch.setattr(full_step, "SHAPES", sizes)
     monkeypatch.setattr(full_step, "DIM", 32)
-    monkeypatch.setattr(full_step, "build_paper_model", build_small_model)
+    monkeypatch.setattr(full_step, "build_paper_model", build_small_paper_model)
 
 
 def test_three_backward_passes_are_one_over_the_sum():

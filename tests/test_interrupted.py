@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from rollingq_core.__main__ import main
-from rollingq_core.checkpoint import load_checkpoint
 from rollingq_core.commands import data, evaluate, reproduce, train
+from rollingq_core.training.checkpoint import load_checkpoint
 
 SMOKE = ["train", "--data", "digits", "--profile", "smoke", "--out"]
 

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from rollingq_core.data import DataSplits, PairedDataset
-from rollingq_core.model import MultimodalModel, batches, predict
-from rollingq_core.sweep import Replica, fit_together
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.models.predictions import batches, predict
+from rollingq_core.runs.replica import Replica
+from rollingq_core.runs.replicas import fit_replicas
 from rollingq_core.theory import path_sizes
-from rollingq_core.training import fit
+from rollingq_core.training.loop import fit
 from tests.small import TRAINING, small_data, small_model
 
 INPUTS = {"audio": torch.zeros(4, 2), "visual": torch.zeros(4, 2)}
@@ -99,7 +101,7 @@ def test_a_model_of_fewer_classes_is_refused_before_it_is_trained():
         fit(model, data, TRAINING)
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     with pytest.raises(ValueError, match=r"train\.labels: got classes 0 to 4, expected 0 to 3"):
-        fit_together([Replica(small_model(), data, TRAINING)])
+        fit_replicas([Replica(small_model(), data, TRAINING)])
     with pytest.raises(ValueError, match=r"labels: got classes 0 to 4, expected 0 to 3"):
         path_sizes(small_model(), data.train.inputs, data.train.labels)
 

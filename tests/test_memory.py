@@ -8,9 +8,9 @@ from torch.utils.data import Dataset
 
 from benchmarks.measure import peak_tensor_bytes
 from rollingq_core import AttentionFusion
-from rollingq_core.encoders import TokenMLP
 from rollingq_core.evaluation import attention_contrast, conflict, sensitivity, under_noise
-from rollingq_core.model import MultimodalModel
+from rollingq_core.models.encoders import TokenMLP
+from rollingq_core.models.multimodal import MultimodalModel
 
 TOKENS, FEATURES, CLASSES = 64, 128, 10
 NAMES = ("audio", "visual")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from rollingq_core.model import Predictions, batches, predict
+from rollingq_core.models.predictions import Predictions, batches, predict
 from tests.small import small_data, small_model
 
 

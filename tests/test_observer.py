@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from rollingq_core import RollingQ
-from rollingq_core.checkpoint import load_checkpoint
-from rollingq_core.model import predict
-from rollingq_core.observer import observer, run_identity
-from rollingq_core.sweep import Replica, fit_together
-from rollingq_core.training import fit
+from rollingq_core.balancing.rolling import observer, run_identity
+from rollingq_core.models.predictions import predict
+from rollingq_core.runs.replica import Replica
+from rollingq_core.runs.replicas import fit_replicas
+from rollingq_core.training.checkpoint import load_checkpoint
+from rollingq_core.training.loop import fit
 from tests.small import TRAINING, small_data, small_model, train
 
 REFUSED = (
@@ -46,7 +47,7 @@ def test_a_rollingq_of_another_model_is_refused(data, another):
     before = {name: t.clone() for name, t in model.state_dict().items()}
     for call in (
         lambda: fit(model, data, TRAINING, rolling_on(other.fusion)),
-        lambda: fit_together([Replica(model, data, TRAINING, rolling_on(other.fusion))]),
+        lambda: fit_replicas([Replica(model, data, TRAINING, rolling_on(other.fusion))]),
         lambda: run_identity(model, data, TRAINING, rolling_on(other.fusion.rotation)),
     ):
         with pytest.raises(ValueError, match=REFUSED):
@@ -59,7 +60,7 @@ def test_replicas_do_not_share_a_rollingq(data):
     models = [small_model(), small_model()]
     shared = rolling_on(models[0].fusion)
     with pytest.raises(ValueError, match=REFUSED):
-        fit_together([Replica(model, data, TRAINING, shared) for model in models])
+        fit_replicas([Replica(model, data, TRAINING, shared) for model in models])
 
 
 def test_whatever_the_model_is_wrapped_in_its_own_layer_is_found(data, monkeypatch):

@@ -13,11 +13,13 @@ from rollingq_core import AttentionFusion, RollingQ
 from rollingq_core.data import PairedDataset
 from rollingq_core.data.dataset import corrupt_splits, hash_splits, standardise
 from rollingq_core.evaluation import under_noise
-from rollingq_core.model import MultimodalModel, batches, predict
-from rollingq_core.profiles import few, measure
-from rollingq_core.sweep import Replica, fit_together
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.models.predictions import batches, predict
+from rollingq_core.runs.description import few, measure
+from rollingq_core.runs.replica import Replica
+from rollingq_core.runs.replicas import fit_replicas
 from rollingq_core.theory import path_sizes
-from rollingq_core.training import fit
+from rollingq_core.training.loop import fit
 from tests.small import TRAINING, assert_same_state, small_data, small_model
 
 GARBAGE = 1e4
@@ -200,7 +202,7 @@ def test_replicas_train_with_padding_as_each_alone():
     data = padded_data()
     models = [small_model(seed) for seed in (0, 1)]
     rollings = [RollingQ(model.fusion, 3.0, 0.0, 2) for model in models]
-    results = fit_together(
+    results = fit_replicas(
         [Replica(m, data, TRAINING, r) for m, r in zip(models, rollings, strict=True)]
     )
     for seed, model, result in zip((0, 1), models, results, strict=True):
@@ -217,7 +219,7 @@ def test_replicas_train_with_padding_as_each_alone():
 def test_replicas_with_and_without_padding_do_not_train_together():
     data = [small_data(), padded_data()]
     with pytest.raises(ValueError, match="got another data sizes in number 1 than in 0"):
-        fit_together([Replica(small_model(), one, TRAINING) for one in data])
+        fit_replicas([Replica(small_model(), one, TRAINING) for one in data])
 
 
 def test_a_sample_without_a_modality_gives_it_no_attention():

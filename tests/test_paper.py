@@ -9,19 +9,14 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rollingq_core import paper
 from rollingq_core.data import DataSplits, PairedDataset, load_dataset
-from rollingq_core.paper import PAPER, build_paper_model, build_small_model
-from rollingq_core.profiles import (
-    METHODS,
-    PROFILES,
-    RunDescription,
-    current_profile,
-    few,
-    measure,
-)
-from rollingq_core.settings import build_model
-from rollingq_core.training import fit
+from rollingq_core.methods import METHODS
+from rollingq_core.models import paper
+from rollingq_core.models.paper import build_paper_model, build_small_paper_model
+from rollingq_core.models.small import build_model
+from rollingq_core.runs.description import PROFILES, RunDescription, current_profile, few, measure
+from rollingq_core.settings import PAPER
+from rollingq_core.training.loop import fit
 
 
 def grids(audio, visual, samples=4, classes=6):
@@ -108,7 +103,7 @@ def test_inputs_too_small_for_the_patches_are_named():
     with pytest.raises(ValueError, match=r"data: got audio of shape \[1, 32, 49\].*|.*visual"):
         build_paper_model(load_dataset("digits", train_pairs=10))
     with pytest.raises(ValueError, match=r"got audio of shape \[8, 32\] in 'synthetic'"):
-        build_small_model(load_dataset("synthetic", train_samples=10))
+        build_small_paper_model(load_dataset("synthetic", train_samples=10))
 
 
 def test_training_of_the_paper():

@@ -10,8 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from rollingq_core import AttentionFusion, RollingQ
-from rollingq_core.recipe import TrainingConfig
-from rollingq_core.settings import SETTINGS
+from rollingq_core.settings import SETTINGS, TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 CHAPTER = ROOT / "notebooks" / "06_open_questions.py"

@@ -19,11 +19,11 @@ from rollingq_core.plots import COLOURS, BookFigure
 from rollingq_core.plots.phone import for_phone
 from rollingq_core.plots.style import INK
 from rollingq_core.reproduce.comparison import REPORTS, summarise
-from rollingq_core.settings import run_method
+from rollingq_core.runs.run import train
 from rollingq_core.theory import FeedbackLoop, PathSizes
 from tests.small import SETTING, small_data, small_model
 
-METHODS = ("vanilla", "rollingq", "uniform")
+METHODS = ("mt", "mt+rollingq", "uniform")
 TITLE = "The finding"
 BALANCE = [
     {"dim": dim, "cls_std": std, "sharpness": std, "mean": std / 9, "half": std / 8, "sd": std / 4}
@@ -35,7 +35,7 @@ PATHS = [
 ]
 
 
-PAIR = ("rollingq", "vanilla")
+PAIR = ("mt+rollingq", "mt")
 
 
 def small_regimes():
@@ -48,7 +48,7 @@ def small_regimes():
         | {"accuracy": [0.9, 0.5 + 0.02 * (budget or 0) + 0.001 * seed * (budget == 1)]}
         for values in product(*axes.values())
         for seed in (1, 2, 3)
-        for method, budget in (("vanilla", None), ("rollingq", 1), ("rollingq", 5))
+        for method, budget in (("mt", None), ("mt+rollingq", 1), ("mt+rollingq", 5))
     ]
     return axes | {"budgets": budgets, "levels": [0.0, 0.5], "runs": runs}
 
@@ -57,7 +57,7 @@ def small_regimes():
 def trained():
     setting = replace(SETTING, training=replace(SETTING.training, epochs=2))
     return {
-        (method, seed): run_method(method, small_data(seed), setting, seed)
+        (method, seed): train(method, small_data(seed), setting, seed)
         for method in METHODS
         for seed in (101, 100)
     }
@@ -87,7 +87,7 @@ def drawn(trained, runs, tables):
     line = torch.linspace(-1, 1, 5)
     histories = {
         method: [trained[method, seed].result.history[1:] for seed in (100, 101)]
-        for method in ("vanilla", "rollingq")
+        for method in ("mt", "mt+rollingq")
     }
     vectors = {
         "audio": torch.tensor([1.0, 0.2]),
@@ -110,13 +110,13 @@ def drawn(trained, runs, tables):
         "conflict_bars": plots.conflict_bars({"a": {"runs": tables["conflict"]}}, METHODS, TITLE),
         "cost_of_turn": plots.cost_of_turn([1, 2, 2], {"share": [[0.7, 0.9, 0.1]] * 2}, 2, TITLE),
         "detection_dots": plots.detection_dots({"a": {"runs": tables["table2"]}}, METHODS, TITLE),
-        "run_curves": plots.run_curves(trained["rollingq", 100].result.history, TITLE),
+        "run_curves": plots.run_curves(trained["mt+rollingq", 100].result.history, TITLE),
         "encoder_gradients": plots.encoder_gradients(runs, METHODS, 1, TITLE),
         "epoch_curves": plots.epoch_curves(runs, METHODS, 1, TITLE),
         "interval_columns": plots.interval_columns(
             {"a": {"runs": runs, "levels": LEVELS}, "b": {"runs": runs, "levels": LEVELS}},
-            "rollingq",
-            ("vanilla", "uniform"),
+            "mt+rollingq",
+            ("mt", "uniform"),
             (0.0, 1.0),
             TITLE,
         ),
@@ -142,7 +142,7 @@ def drawn(trained, runs, tables):
         ),
         "sample_pairs": plots.sample_pairs(grids, [0, 1], TITLE),
         "share_against": plots.share_against(
-            {"x": {"rollingq": (line, shares)}}, (line, shares), TITLE
+            {"x": {"mt+rollingq": (line, shares)}}, (line, shares), TITLE
         ),
         "share_paths": plots.share_paths({"a": np.full((3, 4), 0.5)}, TITLE),
         "share_distributions": plots.share_distributions(contrasts, TITLE),
@@ -265,13 +265,13 @@ def test_methods_differ_in_more_than_colour():
     styles = plots.METHODS.values()
     lines = [(style["color"], style["linestyle"]) for style in styles]
     assert len(set(lines)) == len({style["marker"] for style in styles}) == len(lines)
-    assert plots.METHODS["vanilla"]["linestyle"] == "--"
-    assert plots.METHODS["rollingq"]["linestyle"] == "-"
+    assert plots.METHODS["mt"]["linestyle"] == "--"
+    assert plots.METHODS["mt+rollingq"]["linestyle"] == "-"
 
 
 def test_noise_curves_draw_mean_and_interval(runs):
-    made = plots.noise_curves(runs, LEVELS, ["rollingq"], TITLE)
-    accuracy = 100 * np.array([r["accuracy"] for r in runs if r["method"] == "rollingq"])
+    made = plots.noise_curves(runs, LEVELS, ["mt+rollingq"], TITLE)
+    accuracy = 100 * np.array([r["accuracy"] for r in runs if r["method"] == "mt+rollingq"])
     container = made.axes[0].containers[0]
     np.testing.assert_allclose(container.lines[0].get_ydata(), accuracy.mean(0))
     half = stats.t.ppf(0.975, 1) * accuracy.std(0, ddof=1) / np.sqrt(2)
@@ -280,7 +280,7 @@ def test_noise_curves_draw_mean_and_interval(runs):
 
 
 def test_run_curves_draw_fusion_and_mark_the_rotations(trained):
-    history = trained["rollingq", 100].result.history
+    history = trained["mt+rollingq", 100].result.history
     made = plots.run_curves(history, TITLE)
     fused = [record for record in history if record["stage"] == "fusion"]
     assert len(fused) == len(history) - 1
@@ -302,8 +302,8 @@ def test_run_curves_draw_fusion_and_mark_the_rotations(trained):
 
 
 def test_epoch_curves_draw_the_mean_from_the_start_of_fusion(runs):
-    made = plots.epoch_curves(runs, ["vanilla"], 1, TITLE)
-    found = [r["history"] for r in runs if r["method"] == "vanilla"]
+    made = plots.epoch_curves(runs, ["mt"], 1, TITLE)
+    found = [r["history"] for r in runs if r["method"] == "mt"]
     ratios = [[g["visual"] / g["audio"] for g in h["gradient_norm"][1:]] for h in found]
     expected = [
         np.mean([h["air"] for h in found], 0),
@@ -366,8 +366,8 @@ def test_a_tile_has_a_number_only_where_the_interval_excludes_zero():
 
 
 def test_encoder_gradients_draw_geometric_means(runs):
-    made = plots.encoder_gradients(runs, ["vanilla"], 1, TITLE)
-    found = [r["history"]["gradient_norm"] for r in runs if r["method"] == "vanilla"]
+    made = plots.encoder_gradients(runs, ["mt"], 1, TITLE)
+    found = [r["history"]["gradient_norm"] for r in runs if r["method"] == "mt"]
     for line, name in zip(made.axes[0].lines, ("audio", "visual"), strict=False):
         norms = np.array([[epoch[name] for epoch in run] for run in found])
         np.testing.assert_allclose(line.get_ydata(), np.sqrt(norms[0] * norms[1]))
@@ -399,12 +399,12 @@ def test_paths_over_epochs_draw_ratios():
 def test_tables_of_values_say_mean_spread_and_what_is_missing():
     rows = [
         {"method": method, "seed": seed, "x": value, "y": None}
-        for method, values in {"vanilla": (0.1, 0.3), "rollingq": (0.2, 0.6)}.items()
+        for method, values in {"mt": (0.1, 0.3), "mt+rollingq": (0.2, 0.6)}.items()
         for seed, value in enumerate(values)
     ]
     columns = {"x": lambda run: run["x"], "y": lambda run: run["y"]}
     records = {"a": {"runs": rows}, "b": {"runs": rows[:3]}}
-    made = plots.values_by_set(records, ("vanilla", "rollingq"), columns, "caption")
+    made = plots.values_by_set(records, ("mt", "mt+rollingq"), columns, "caption")
     assert made.header == ["mean ± sd", "a", "b"]
     assert made.rows == [
         ["x: vanilla", "0.20 ± 0.14", "0.20 ± 0.14"],
@@ -432,9 +432,9 @@ def test_shares_stand_beside_the_keys_that_made_them():
 
 def test_calibration_curves_draw_errors_above_reliability(tables):
     record = {"levels": LEVELS, "runs": tables["calibration"]}
-    made = plots.calibration_curves({"a": record, "b": record}, ["rollingq"], TITLE)
+    made = plots.calibration_curves({"a": record, "b": record}, ["mt+rollingq"], TITLE)
     upper, *_, lower = made.axes
-    runs = [run for run in tables["calibration"] if run["method"] == "rollingq"]
+    runs = [run for run in tables["calibration"] if run["method"] == "mt+rollingq"]
     errors = upper.containers[0].lines[0].get_ydata()
     np.testing.assert_allclose(errors, np.mean([run["ece"] for run in runs], 0))
     bins = np.array([run["reliability"][-1] for run in runs])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from rollingq_core.model import Predictions
+from rollingq_core.models.predictions import Predictions
 from rollingq_core.plots import COLOURS, cost_of_turn, keys_around_query
 from scripts import draw_hero
 

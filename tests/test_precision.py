@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rollingq_core import training
-from rollingq_core.meters import gradient_norms
-from rollingq_core.model import predict
-from rollingq_core.training import total_loss
+from rollingq_core.models.predictions import predict
+from rollingq_core.training import loop as training
+from rollingq_core.training.loop import total_loss
+from rollingq_core.training.meters import gradient_norms
 from tests.small import DROPOUT, TRAINING, assert_same_state, small_data, small_model, train
 
 TRUE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}

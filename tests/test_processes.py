@@ -12,7 +12,7 @@ import torch
 
 from rollingq_core import _launch, _ranks
 from rollingq_core._ranks import OwnPart, own_part
-from rollingq_core.checkpoint import load_checkpoint
+from rollingq_core.training.checkpoint import load_checkpoint
 from tests.small import DROPOUT, TRAINING, small_data, train
 
 # 81 samples in batches of 40 leave one sample for two processes at the end of each epoch.

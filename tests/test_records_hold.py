@@ -13,8 +13,8 @@ from scipy import stats
 from rollingq_core.evaluation import LEVELS, under_noise
 from rollingq_core.records import checksum, read_record, results_folder, rounded, write_record
 from rollingq_core.reproduce import comparison, grid, regimes
+from rollingq_core.runs.sweep import sweep
 from rollingq_core.settings import SETTINGS
-from rollingq_core.sweep import sweep
 
 # All but the log of the chapters' runs.
 RECORDS = [p.stem for p in sorted(results_folder().glob("*.json")) if p.stem != "status"]
@@ -149,7 +149,7 @@ def trained(name):
         SETTINGS[setting_name],
         (seed, other) if name == "synthetic-T" else (seed,),
         report=partial(report, recipes),
-        methods=("vanilla", "rollingq"),
+        methods=("mt", "mt+rollingq"),
         together=4,
         progress=False,
         **options,
@@ -211,7 +211,7 @@ def test_records_are_what_training_gives_today(name):
 def shifted(content, point):
     """Return a record's content with a point added to each accuracy of RollingQ."""
     for row in content["runs"]:
-        if row["method"] == "rollingq":
+        if row["method"] == "mt+rollingq":
             for name in row:
                 if name.split()[0] in ("accuracy", *KINDS):
                     row[name] = [round(x + point, 6) for x in row[name]]
@@ -240,7 +240,7 @@ def test_a_regime_is_what_training_gives_today():
         "synthetic",
         replace(SETTINGS["T"], cls_std=regime["cls_std"], max_rotations=budget),
         seeds,
-        methods=("vanilla", "rollingq"),
+        methods=("mt", "mt+rollingq"),
         report=regimes.report,
         together=6,
         progress=False,
@@ -249,7 +249,7 @@ def test_a_regime_is_what_training_gives_today():
     )
     for new in found:
         wanted = regime | {"method": new["method"], "seed": new["seed"]}
-        wanted["max_rotations"] = budget if new["method"] == "rollingq" else None
+        wanted["max_rotations"] = budget if new["method"] == "mt+rollingq" else None
         (old,) = [r for r in record["runs"] if wanted.items() <= r.items()]
         require_same(rounded(new), old, f"regimes, {wanted}")
 
@@ -261,6 +261,6 @@ def test_a_cell_of_the_map_is_what_training_gives_today():
     cell = [grid.RHOS.index(config.rho), grid.BETAS.index(config.beta)]
     for method, new in trained("synthetic-T")["grid"].items():
         same = [r for r in runs if (r["method"], r["seed"]) == (method, grid.TUNING_SEEDS[0])]
-        (old,) = [r for r in same if method == "vanilla" or cell in r["cells"]]
+        (old,) = [r for r in same if method == "mt" or cell in r["cells"]]
         require_same(new, old, f"grid, {method}")
         assert new["rotations"] == old["rotations"]

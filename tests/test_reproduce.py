@@ -9,16 +9,20 @@ from itertools import pairwise
 import pytest
 import torch
 
-from rollingq_core import settings, training
+from rollingq_core import settings
 from rollingq_core.commands.evaluate import evaluate
 from rollingq_core.evaluation import attention_contrast, conflict, under_noise
-from rollingq_core.model import predict
+from rollingq_core.methods import METHODS
+from rollingq_core.models.predictions import predict
+from rollingq_core.models.small import build_model
 from rollingq_core.records import provenance, read_record, results_folder, rounded
 from rollingq_core.reproduce import comparison, grid, noise, regimes, scale
-from rollingq_core.reproduce.parts import compute_record, compute_records
-from rollingq_core.settings import METHODS, SETTINGS, build_model, run_method
-from rollingq_core.sweep import runs
-from rollingq_core.training import total_loss
+from rollingq_core.reproduce.resumable import compute_record, compute_records
+from rollingq_core.runs import sweep as runs
+from rollingq_core.runs.run import train
+from rollingq_core.settings import SETTINGS
+from rollingq_core.training import loop as training
+from rollingq_core.training.loop import total_loss
 from tests.small import SETTING, assert_same_state, small_data
 
 RECORDS = sorted(results_folder().glob("comparison-*.json"))
@@ -46,9 +50,9 @@ def test_methods_share_weights_and_order_and_differ_in_what_they_are(data, monke
     monkeypatch.setattr(training, "total_loss", note)
     for method in METHODS:
         orders[method] = []
-        trained[method] = run_method(method, data, SETTING, seed=3).model.state_dict()
-        assert_same_state(starts[method], starts["vanilla"])
-        assert orders[method] == orders["vanilla"]
+        trained[method] = train(method, data, SETTING, seed=3).model.state_dict()
+        assert_same_state(starts[method], starts["mt"])
+        assert orders[method] == orders["mt"]
     weights = {method: tuple(state["fusion.q_proj.weight"].flatten().tolist())
                for method, state in trained.items()}  # fmt: skip
     assert len(set(weights.values())) == len(METHODS)
@@ -58,10 +62,7 @@ def test_seed_decides_weights_order_and_random_directions(data):
     states = [build_model(data, SETTING, seed).state_dict() for seed in (1, 1, 2)]
     assert_same_state(states[0], states[1])
     assert not torch.equal(states[0]["fusion.cls"], states[2]["fusion.cls"])
-    assert (
-        run_method("vanilla", data, SETTING, 7).result
-        != run_method("vanilla", data, SETTING, 8).result
-    )
+    assert train("mt", data, SETTING, 7).result != train("mt", data, SETTING, 8).result
 
 
 def test_model_takes_its_shapes_from_the_data():
@@ -91,24 +92,24 @@ def test_class_token_and_positions_are_the_settings(data):
 def test_random_controls_follow_the_rollingq_run(data):
     training = replace(SETTING.training, epochs=6)
     setting = replace(SETTING, training=training, start_epoch=1, spacing=2)
-    events = run_method("rollingq", data, setting, 0).events
+    events = train("mt+rollingq", data, setting, 0).events
     assert [event.epoch for event in events] == [1, 3, 5]
-    matched = run_method("random_matched", data, setting, 0, schedule=events).events
-    free = run_method("random_free", data, setting, 0, schedule=events).events
+    matched = train("mt+random_matched", data, setting, 0, schedule=events).events
+    free = train("mt+random_free", data, setting, 0, schedule=events).events
     assert [e.epoch for e in matched] == [e.epoch for e in free] == [1, 3, 5]
     assert [e.angle for e in matched] == pytest.approx([e.angle for e in events], abs=1e-6)
     assert [e.angle for e in free] != pytest.approx([e.angle for e in events], abs=1e-2)
-    assert run_method("random_free", data, setting, 0, schedule=[]).events == []
+    assert train("mt+random_free", data, setting, 0, schedule=[]).events == []
 
 
 def test_uniform_attention_stays_uniform(data):
-    run = run_method("uniform", data, SETTING, 0)
+    run = train("uniform", data, SETTING, 0)
     torch.testing.assert_close(predict(run.model, data.test).share, torch.full((60, 2), 0.5))
 
 
 def test_unknown_names_are_listed(data, tmp_path):
-    with pytest.raises(ValueError, match=r"method: got 'best', expected one of .*'rollingq'"):
-        run_method("best", data, SETTING, 0)
+    with pytest.raises(ValueError, match=r"method: got 'best', expected one of .*'mt+rollingq'"):
+        train("best", data, SETTING, 0)
     with pytest.raises(ValueError, match="setting_name: got 'X', expected one of"):
         comparison.reproduce(setting_name="X", out=tmp_path)
     for wrong in (("comparison", "table9"), ()):
@@ -209,8 +210,8 @@ def test_comparison_writes_what_it_returns(tiny, tmp_path):
 
 def test_a_runs_numbers_are_those_of_its_model(tiny, tmp_path):
     runs = {run["method"]: run for run in reproduce(tmp_path, (100,))["runs"]}
-    for method in ("vanilla", "rollingq"):
-        run = run_method(method, small_data(100), tiny, 100)
+    for method in ("mt", "mt+rollingq"):
+        run = train(method, small_data(100), tiny, 100)
         found = predict(run.model, run.data.test)
         row = runs[method]
         assert row["accuracy"][0] == pytest.approx(found.accuracy, abs=1e-6)
@@ -221,7 +222,7 @@ def test_a_runs_numbers_are_those_of_its_model(tiny, tmp_path):
         assert len(row["history"]["air"]) == 2  # fusion alone
     turns = [
         [(event["epoch"], round(event["angle"], 5)) for event in runs[method]["events"]]
-        for method in ("rollingq", "random_matched")
+        for method in ("mt+rollingq", "mt+random_matched")
     ]
     assert turns[0] == turns[1]
     assert len(turns[0]) == 2
@@ -274,13 +275,13 @@ def test_the_tables_are_those_of_the_model(tiny, tmp_path):
         ("table2", "table3", "conflict", "calibration"), "synthetic", "T", (100,), out=tmp_path,
         jobs=1)  # fmt: skip
     rows = {name: {r["method"]: r for r in record["runs"]} for name, record in records.items()}
-    run = run_method("vanilla", small_data(100), tiny, 100)
+    run = train("mt", small_data(100), tiny, 100)
     contrast = attention_contrast(run.model, run.data.test, "audio", seed=100)
-    row = rows["table2"]["vanilla"]
+    row = rows["table2"]["mt"]
     assert row["pearson"] == pytest.approx(-contrast.pearson, abs=1e-4)
     assert row["low"] < row["pearson"] < row["high"]
     assert rows["table2"]["uniform"]["auroc"] == 0.5
-    row = rows["table3"]["vanilla"]
+    row = rows["table3"]["mt"]
     assert {name.split()[0] for name in row} >= {"mix", "add", "replace"}
     clean = predict(run.model, run.data.test).accuracy
     for mechanism in ("mix", "add", "replace"):
@@ -291,11 +292,11 @@ def test_the_tables_are_those_of_the_model(tiny, tmp_path):
                 run.model, run.data.test, chosen, (0.5,), mechanism=mechanism, seed=100
             )
             assert found[2] == pytest.approx(float(expected.accuracy[0]), abs=2e-2)
-    assert rows["conflict"]["vanilla"]["follows"] == pytest.approx(
+    assert rows["conflict"]["mt"]["follows"] == pytest.approx(
         conflict(run.model, run.data.test, "audio", seed=100).follows, abs=2e-2
     )
-    row = rows["calibration"]["vanilla"]
-    assert row["accuracy"] == rows["table3"]["vanilla"]["mix audio"]
+    row = rows["calibration"]["mt"]
+    assert row["accuracy"] == rows["table3"]["mt"]["mix audio"]
     assert len(row["ece"]) == len(row["reliability"]) == 5
 
 
@@ -398,17 +399,17 @@ def check_run(run, config):
 
 
 def check_events(runs, config):
-    assert runs["vanilla"]["events"] == runs["uniform"]["events"] == []
-    events = runs["rollingq"]["events"]
+    assert runs["mt"]["events"] == runs["uniform"]["events"] == []
+    events = runs["mt+rollingq"]["events"]
     assert 1 <= len(events) <= config["max_rotations"]
     epochs = [event["epoch"] for event in events]
     assert config["start_epoch"] <= epochs[0] <= epochs[-1] < config["training"]["epochs"]
     assert all(b - a >= config["spacing"] for a, b in pairwise(epochs))
     for event in events:
         assert abs(event["air"]) >= config["beta"] * (1 - 1e-5)
-        assert event["air"] == runs["rollingq"]["history"]["air"][event["epoch"]]
+        assert event["air"] == runs["mt+rollingq"]["history"]["air"][event["epoch"]]
         assert sum(event["weights"]) == pytest.approx(1, abs=1e-5)
-    for control in ("random_matched", "random_free"):
+    for control in ("mt+random_matched", "mt+random_free"):
         assert [event["epoch"] for event in runs[control]["events"]] == epochs
-    angles = [event["angle"] for event in runs["random_matched"]["events"]]
+    angles = [event["angle"] for event in runs["mt+random_matched"]["events"]]
     assert angles == pytest.approx([event["angle"] for event in events], abs=1e-5)

@@ -13,8 +13,8 @@ import pytest
 
 from rollingq_core import _files
 from rollingq_core.reproduce import comparison
+from rollingq_core.runs import sweep as runs
 from rollingq_core.settings import SETTINGS
-from rollingq_core.sweep import runs
 from tests.small import SETTING, small_data
 
 RECIPES = ("table2", "table3", "conflict", "calibration")

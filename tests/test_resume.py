@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rollingq_core import RotationEvent, training
-from rollingq_core.checkpoint import load_checkpoint
-from rollingq_core.training import total_loss
+from rollingq_core import RotationEvent
+from rollingq_core.training import loop as training
+from rollingq_core.training.checkpoint import load_checkpoint
+from rollingq_core.training.loop import total_loss
 from tests.small import DROPOUT, TRAINING, assert_same_state, small_data, train
 
 
@@ -25,9 +26,9 @@ EVENTS = [
     for index, (epoch, angle) in enumerate([(0, 0.5), (2, 0.9)])
 ]
 RUNS = {
-    "vanilla": None,
-    "rollingq": {"max_rotations": 9},
-    "random_matched": {"rotation": "random_matched", "schedule": EVENTS, "seed": 5},
+    "mt": None,
+    "mt+rollingq": {"max_rotations": 9},
+    "mt+random_matched": {"rotation": "mt+random_matched", "schedule": EVENTS, "seed": 5},
 }
 
 
@@ -113,7 +114,7 @@ def test_refusal_names_what_differs_and_nothing_else(data, tmp_path):
     )
 
 
-CONTROL = RUNS["random_matched"]
+CONTROL = RUNS["mt+random_matched"]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ CONTROL = RUNS["random_matched"]
     ids=[
         "config",
         "rho",
-        "vanilla",
+        "mt",
         "schedule",
         "data",
         "model",

@@ -5,10 +5,11 @@ import shutil
 import pytest
 
 from rollingq_core.evaluation import under_noise
-from rollingq_core.profiles import METHODS, RunDescription
+from rollingq_core.methods import METHODS
 from rollingq_core.records import read_record, rounded
 from rollingq_core.reproduce import scale
-from rollingq_core.run_folder import CHECKPOINT, HISTORY, MODEL, train_in
+from rollingq_core.runs.description import RunDescription
+from rollingq_core.runs.folder import CHECKPOINT, HISTORY, MODEL, train_in
 
 NAME = "scale-digits-smoke"
 
@@ -43,7 +44,7 @@ def test_the_random_turn_is_by_the_angle_of_the_rollingq_run(finished):
         ours, random = (
             [(e["epoch"], round(e["angle"], 5)) for run in record["runs"]
              if (run["method"], run["seed"]) == (method, seed) for e in run["events"]]
-            for method in ("rollingq", "random_matched")
+            for method in ("mt+rollingq", "mt+random_matched")
         )  # fmt: skip
         assert ours == random
         assert ours
@@ -53,7 +54,7 @@ def test_noise_is_put_into_each_modality(finished):
     folder, record = finished
     wanted = RunDescription.of_profile("digits", "mt", "smoke", 100)
     run = train_in(folder / NAME / "mt-100", wanted)
-    (row,) = [r for r in record["runs"] if (r["method"], r["seed"]) == ("vanilla", 100)]
+    (row,) = [r for r in record["runs"] if (r["method"], r["seed"]) == ("mt", 100)]
     for name in ("audio", "visual"):
         expected = under_noise(run.model, run.data.test, name, record["levels"], seed=100)
         assert row["accuracy"][name] == expected.accuracy.tolist()

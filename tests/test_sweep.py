@@ -8,10 +8,14 @@ import torch
 
 from rollingq_core import RollingQ
 from rollingq_core.data import PairedDataset
+from rollingq_core.methods import METHODS
 from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.settings import METHODS, plan, run_method
-from rollingq_core.sweep import Replica, fit_together, sweep, together
-from rollingq_core.training import fit
+from rollingq_core.runs import replicas as together
+from rollingq_core.runs.replica import Replica
+from rollingq_core.runs.replicas import fit_replicas
+from rollingq_core.runs.run import plan, train
+from rollingq_core.runs.sweep import sweep
+from rollingq_core.training.loop import fit
 from tests.small import DROPOUT, SETTING, SIZES, TRAINING, small_data, small_model
 
 # As the history has them, to the rounding of float32.
@@ -60,14 +64,14 @@ def test_each_replica_is_the_run_that_fit_makes(selection):
     setting = replace(SETTING, training=training)
     datasets = {seed: small_data(seed) for seed in (0, 1)}
     cases = [
-        ("rollingq", 0, setting),
-        ("rollingq", 0, replace(setting, rho=0.5, max_rotations=2)),
-        ("rollingq", 1, replace(setting, beta=0.02, spacing=2)),
-        ("vanilla", 1, setting),
-        ("random_free", 0, setting),
+        ("mt+rollingq", 0, setting),
+        ("mt+rollingq", 0, replace(setting, rho=0.5, max_rotations=2)),
+        ("mt+rollingq", 1, replace(setting, beta=0.02, spacing=2)),
+        ("mt", 1, setting),
+        ("mt+random_free", 0, setting),
     ]
     plans = [plan(method, datasets[seed], own, seed) for method, seed, own in cases]
-    results = fit_together(
+    results = fit_replicas(
         [
             Replica(p.model, datasets[seed], p.config, p.rolling)
             for (_, seed, _), p in zip(cases, plans, strict=True)
@@ -75,20 +79,20 @@ def test_each_replica_is_the_run_that_fit_makes(selection):
     )
     turns = set()
     for (method, seed, own), prepared, result in zip(cases, plans, results, strict=True):
-        expected = run_method(method, datasets[seed], own, seed)
+        expected = train(method, datasets[seed], own, seed)
         events = prepared.rolling.events if prepared.rolling else []
         assert_same_run(prepared.model, result, events, expected)
         turns.add(len(events))
     assert turns >= {0, 2, 3}
 
 
-@pytest.mark.parametrize("method", ["random_matched", "random_free"])
+@pytest.mark.parametrize("method", ["mt+random_matched", "mt+random_free"])
 def test_controls_follow_their_schedules(data, method):
-    schedules = [run_method("rollingq", data, replace(SETTING, rho=r), 4).events for r in (1, 9)]
+    schedules = [train("mt+rollingq", data, replace(SETTING, rho=r), 4).events for r in (1, 9)]
     plans = [plan(method, data, SETTING, 4, schedule) for schedule in schedules]
-    results = fit_together([Replica(p.model, data, p.config, p.rolling) for p in plans])
+    results = fit_replicas([Replica(p.model, data, p.config, p.rolling) for p in plans])
     for schedule, prepared, result in zip(schedules, plans, results, strict=True):
-        expected = run_method(method, data, SETTING, 4, schedule=schedule)
+        expected = train(method, data, SETTING, 4, schedule=schedule)
         assert len(expected.events) == 3
         assert_same_run(prepared.model, result, prepared.rolling.events, expected)
 
@@ -102,12 +106,12 @@ def test_grids_are_cut_into_patches_and_attention_may_be_uniform(data):
         for name in ("train", "validation", "test")
     }
     grids = replace(data, **splits, patch={"audio": (1, 8), "visual": (2, 4)})
-    for method in ("rollingq", "uniform"):
+    for method in ("mt+rollingq", "uniform"):
         plans = [plan(method, grids, SETTING, seed) for seed in (0, 1)]
-        results = fit_together([Replica(p.model, grids, p.config, p.rolling) for p in plans])
+        results = fit_replicas([Replica(p.model, grids, p.config, p.rolling) for p in plans])
         for seed, (prepared, result) in enumerate(zip(plans, results, strict=True)):
             events = prepared.rolling.events if prepared.rolling else []
-            expected = run_method(method, grids, SETTING, seed)
+            expected = train(method, grids, SETTING, seed)
             assert_same_run(prepared.model, result, events, expected)
 
 
@@ -117,7 +121,7 @@ def test_last_batch_estimate_several_heads_and_a_class_token_key(data):
         RollingQ(model.fusion, 3.0, 0.0, 2, estimate=estimate)
         for model, estimate in zip(models, ("last_batch", "epoch"), strict=True)
     ]
-    results = fit_together(
+    results = fit_replicas(
         [Replica(*x) for x in zip(models, [data] * 2, [TRAINING] * 2, rollings, strict=True)]
     )
     for seed, estimate in enumerate(("last_batch", "epoch")):
@@ -133,7 +137,7 @@ def test_last_batch_estimate_several_heads_and_a_class_token_key(data):
 
 def test_trained_replicas_share_no_memory(data):
     models = [small_model(seed) for seed in (0, 1)]
-    fit_together([Replica(model, data, TRAINING) for model in models])
+    fit_replicas([Replica(model, data, TRAINING) for model in models])
     before = models[1].fusion.head.weight.clone()
     models[0].fusion.head.weight.data.zero_()
     assert torch.equal(models[1].fusion.head.weight, before)
@@ -180,12 +184,12 @@ def replicas_with(data, *models, configs=(TRAINING, TRAINING), datasets=None):
 )
 def test_replicas_that_cannot_train_together_are_refused(data, build, message):
     with pytest.raises(ValueError, match=message):
-        fit_together(build(data))
+        fit_replicas(build(data))
 
 
 def test_divergence_is_an_error(data):
     with pytest.raises(ValueError, match=r"loss: got (nan|inf) in epoch"):
-        fit_together(replicas_with(data, small_model(), configs=[replace(TRAINING, lr=1e9)]))
+        fit_replicas(replicas_with(data, small_model(), configs=[replace(TRAINING, lr=1e9)]))
 
 
 def note(method, seed, run):
@@ -214,8 +218,8 @@ def test_a_sweep_is_run_method_on_each_point():
         key
         for seed in (0, 1)
         for key in [
-            *((m, seed, None, None) for m in ("vanilla", "uniform")),
-            *((m, seed, *p) for p in grid for m in METHODS if m not in ("vanilla", "uniform")),
+            *((m, seed, None, None) for m in ("mt", "uniform")),
+            *((m, seed, *p) for p in grid for m in METHODS if m not in ("mt", "uniform")),
         ]
     ]
     for seed in (0, 1):
@@ -224,8 +228,8 @@ def test_a_sweep_is_run_method_on_each_point():
         for method, _, rho, beta in (key for key in keys if key[1] == seed):
             own = SETTING if rho is None else replace(SETTING, rho=rho, beta=beta)
             schedule = events.get((rho, beta)) if method.startswith("random") else None
-            run = run_method(method, data, own, seed, schedule=schedule)
-            if method == "rollingq":
+            run = train(method, data, own, seed, schedule=schedule)
+            if method == "mt+rollingq":
                 events[rho, beta] = run.events
             row = by_run(rows)[method, seed, rho, beta]
             assert row["data_hash"] == data.data_hash
@@ -234,14 +238,14 @@ def test_a_sweep_is_run_method_on_each_point():
 
 
 def test_rows_depend_neither_on_order_nor_on_what_is_trained_together():
-    expected = by_run(small_sweep(methods=("vanilla", "rollingq")))
+    expected = by_run(small_sweep(methods=("mt", "mt+rollingq")))
     for other in (
         small_sweep(
             seeds=(1, 0),
             over={"rho": [4.0, 1.0], "beta": [0.0, 0.1]},
-            methods=("rollingq", "vanilla"),
+            methods=("mt+rollingq", "mt"),
         ),
-        small_sweep(methods=("vanilla", "rollingq"), together=1),
+        small_sweep(methods=("mt", "mt+rollingq"), together=1),
     ):
         found = by_run(other)
         assert set(found) == set(expected)
@@ -261,7 +265,7 @@ def test_points_part_only_where_their_rotations_differ(data, monkeypatch):
     monkeypatch.setattr(together._Stack, "__call__", spy)
     setting = replace(SETTING, beta=0.0, training=replace(TRAINING, epochs=4))
     rows = sweep("synthetic", setting, [0], over={"max_rotations": [1, 2, 3, 9]}, report=note,
-                 methods=("vanilla", "rollingq"), progress=False, **SIZES)  # fmt: skip
+                 methods=("mt", "mt+rollingq"), progress=False, **SIZES)  # fmt: skip
     assert [len(row["events"]) for row in rows] == [0, 1, 2, 3, 4]
     assert sorted(set(sizes)) == [1, 2, 3, 4, 5]
     assert sizes == sorted(sizes)
@@ -289,9 +293,9 @@ def test_a_dask_cluster_gives_the_same_rows():
 def test_without_a_grid_the_setting_alone_is_run():
     (row,) = sweep("synthetic", SETTING, [0], report=summarise, progress=False, **SIZES)
     assert {"method", "seed", "accuracy", "share_normal", "events", "history"} <= set(row)
-    assert row["method"] == "rollingq"
+    assert row["method"] == "mt+rollingq"
     data = small_data()
-    found = run_method("rollingq", data, SETTING, 0)
+    found = train("mt+rollingq", data, SETTING, 0)
     assert row["history"]["air"] == pytest.approx(
         [epoch["air"] for epoch in found.result.history if "air" in epoch], **CLOSE
     )
@@ -307,7 +311,7 @@ def test_a_bar_shows_the_progress(capsys):
     [
         ({"methods": ["rolling"]}, r"methods: got \['rolling'\], expected some of"),
         ({"methods": []}, r"methods: got \[\], expected some of"),
-        ({"methods": ["random_matched"]}, "expected also 'rollingq' to pair with"),
+        ({"methods": ["mt+random_matched"]}, "expected also 'mt+rollingq' to pair with"),
         ({"together": 0}, "together: got 0, expected an integer of at least 1"),
         ({"over": {"dim": [8]}}, r"over: got \['dim'\], expected some of \('rho'"),
         ({"over": {"rho": [0.0]}}, "rho: got 0.0, expected a finite number above 0"),

@@ -9,8 +9,9 @@ from rollingq_core.data import load_dataset
 from rollingq_core.records import read_record, rounded
 from rollingq_core.reproduce import grid, regimes
 from rollingq_core.reproduce.comparison import REPORTING_SEEDS
-from rollingq_core.settings import SETTINGS, run_method
-from rollingq_core.sweep import runs
+from rollingq_core.runs import sweep as runs
+from rollingq_core.runs.run import train
+from rollingq_core.settings import SETTINGS
 from tests.small import SETTING, SIZES
 
 BETAS = (0.0, 0.3, 1.9)
@@ -43,15 +44,15 @@ def test_each_cell_of_the_grid_is_the_run_at_its_rho_and_beta(tiny, tmp_path):
         rows = [row for row in record["runs"] if row["seed"] == seed]
         cells = {cell: row for row in rows for cell in row["cells"]}
         assert sum(len(row["cells"]) for row in rows) == len(cells) == 6
-        assert [row["method"] for row in rows] == ["vanilla"] + ["rollingq"] * (len(rows) - 1)
+        assert [row["method"] for row in rows] == ["mt"] + ["mt+rollingq"] * (len(rows) - 1)
         # No imbalance reaches 1.9, so nothing ever turns there.
-        assert cells[0, 2]["method"] == cells[1, 2]["method"] == "vanilla"
+        assert cells[0, 2]["method"] == cells[1, 2]["method"] == "mt"
         assert cells[0, 2]["rotations"] == []
         assert cells[0, 0] is not cells[1, 0]
         for place, (rho, beta) in (((0, 0), (1.0, 0.0)), ((1, 1), (4.0, 0.3))):
-            run = run_method("rollingq", small("synthetic", seed),
+            run = train("mt+rollingq", small("synthetic", seed),
                              replace(tiny, rho=rho, beta=beta), seed)  # fmt: skip
-            expected = grid.report("rollingq", seed, run)
+            expected = grid.report("mt+rollingq", seed, run)
             found = {name: cells[place][name] for name in expected}
             assert found["rotations"] == expected["rotations"]
             for name in ("air", "share", "query_norm", "validation_accuracy", "accuracy"):
@@ -85,19 +86,19 @@ def test_a_regime_is_a_row_for_each_seed_method_and_budget(tiny, tmp_path):
     # Two sharpnesses, two sizes, two seeds; vanilla, uniform, and two methods at two budgets.
     assert len(rows) == 2 * 2 * 2 * (2 + 2 * 2)
     for row in rows:
-        if row["method"] in ("vanilla", "uniform"):
+        if row["method"] in ("mt", "uniform"):
             assert (row["max_rotations"], row["rotations"]) == (None, [])
         else:
             assert len(row["rotations"]) == row["max_rotations"]
     picked = next(
         row
         for row in rows
-        if (row["method"], row["seed"], row["max_rotations"]) == ("rollingq", 101, 3)
+        if (row["method"], row["seed"], row["max_rotations"]) == ("mt+rollingq", 101, 3)
         and (row["cls_std"], row["train_samples"]) == (0.3, 40)
     )
     setting = replace(tiny, cls_std=0.3, max_rotations=3)
     data = small("synthetic", 101, train_samples=40, visual_strength=2.0)
-    expected = regimes.report("rollingq", 101, run_method("rollingq", data, setting, 101))
+    expected = regimes.report("mt+rollingq", 101, train("mt+rollingq", data, setting, 101))
     assert picked["accuracy"] == pytest.approx(expected["accuracy"], abs=1.1e-2)
     assert picked["air"] == pytest.approx(expected["air"], abs=1.1e-3)
 

@@ -17,27 +17,27 @@ def run(method, seed, *accuracy):
 
 
 PAIRS = [
-    run("rollingq", 2, 0.80, 0.5), run("rollingq", 1, 0.90, 0.6), run("rollingq", 3, 0.70, 0.4),
-    run("vanilla", 1, 0.80, 0.5), run("vanilla", 3, 0.60, 0.4), run("vanilla", 2, 0.75, 0.5),
+    run("mt+rollingq", 2, 0.80, 0.5), run("mt+rollingq", 1, 0.90, 0.6), run("mt+rollingq", 3, 0.70, 0.4),
+    run("mt", 1, 0.80, 0.5), run("mt", 3, 0.60, 0.4), run("mt", 2, 0.75, 0.5),
 ]  # fmt: skip
 
 
 def test_paired_difference_by_hand():
     # .1, .05, .1: mean 1/12, sd .0288675, t(.975; 2) = 4.302653.
-    mean, half = plots.paired_difference(PAIRS, "rollingq", "vanilla", lambda r: r["accuracy"][0])
+    mean, half = plots.paired_difference(PAIRS, "mt+rollingq", "mt", lambda r: r["accuracy"][0])
     assert mean == pytest.approx(1 / 12)
     assert half == pytest.approx(4.302653 * 0.0288675 / 3**0.5, abs=1e-6)
-    back, same = plots.paired_difference(PAIRS, "vanilla", "rollingq", lambda r: r["accuracy"][0])
+    back, same = plots.paired_difference(PAIRS, "mt", "mt+rollingq", lambda r: r["accuracy"][0])
     assert (back, same) == pytest.approx((-mean, half))
 
 
 def test_difference_needs_the_same_seeds():
-    with pytest.raises(ValueError, match="seeds of 'rollingq' and 'vanilla' differ"):
-        plots.paired_difference(PAIRS[:-1], "rollingq", "vanilla", lambda r: 0.0)
+    with pytest.raises(ValueError, match="seeds of 'mt+rollingq' and 'mt' differ"):
+        plots.paired_difference(PAIRS[:-1], "mt+rollingq", "mt", lambda r: 0.0)
 
 
 def test_difference_table_holds_points():
-    table = plots.difference_table(PAIRS, (0.0, 0.5), [("rollingq", "vanilla")], "caption")
+    table = plots.difference_table(PAIRS, (0.0, 0.5), [("mt+rollingq", "mt")], "caption")
     assert table.header == ["difference", "noise 0", "noise 0.5"]
     # Second column: .1, 0, 0: mean 1/30, half width 4.302653 * .0577350 / sqrt 3.
     assert table.rows == [["RollingQ − vanilla", "+8.3 ± 7.2", "+3.3 ± 14.3"]]
@@ -60,8 +60,8 @@ def test_accuracy_table_by_hand():
         }
         for seed, accuracy, noisy in ((1, 0.5, 0.25), (2, 0.6, 0.35))
     ]
-    rows += [{**row, "method": "rollingq", "pearson": -0.5} for row in rows]
-    table = plots.accuracy_table(rows, (0.5,), ("uniform", "rollingq"), "caption")
+    rows += [{**row, "method": "mt+rollingq", "pearson": -0.5} for row in rows]
+    table = plots.accuracy_table(rows, (0.5,), ("uniform", "mt+rollingq"), "caption")
     assert table.header == ["method", "noise 0.5", "audio share", "correlation"]
     assert table.rows == [
         ["uniform", "55.0 ± 7.1", "0.50 → 0.30", "none"],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rollingq_core.__main__ import main
-from rollingq_core.checkpoint import load_checkpoint
+from rollingq_core.training.checkpoint import load_checkpoint
 from tests.test_processes import assert_close
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -12,11 +12,13 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from rollingq_core import RollingQ, attention_imbalance_rate, training
-from rollingq_core.checkpoint import load_checkpoint
-from rollingq_core.model import predict
-from rollingq_core.recipe import TrainingConfig, learning_rate_factor
-from rollingq_core.training import fit, total_loss
+from rollingq_core import RollingQ, attention_imbalance_rate
+from rollingq_core.models.predictions import predict
+from rollingq_core.settings import TrainingConfig
+from rollingq_core.training import loop as training
+from rollingq_core.training.checkpoint import load_checkpoint
+from rollingq_core.training.loop import fit, total_loss
+from rollingq_core.training.optimisation import learning_rate_factor
 from tests.small import DROPOUT, TRAINING, assert_same_state, small_data, small_model, train
 
 # Small enough that float32 weights do not move.

@@ -6,8 +6,8 @@ from typing import Any
 
 from rollingq_core._extras import needs
 from rollingq_core.callbacks.state import restore_own, shared_state
-from rollingq_core.checkpoint import load_checkpoint, save_checkpoint
 from rollingq_core.rolling import RollingQ
+from rollingq_core.training.checkpoint import load_checkpoint, save_checkpoint
 
 with needs("callbacks"):
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments

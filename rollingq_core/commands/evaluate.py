@@ -1,4 +1,4 @@
-"""``evaluate``: put a trained model to one of the noise tests."""
+"""``evaluate``: put a trained model to a test."""
 
 import argparse
 from pathlib import Path
@@ -7,22 +7,13 @@ from typing import Any
 import torch
 
 from rollingq_core._checks import require_choice, require_integer
-from rollingq_core.data import DATASETS, LARGE_DATASETS
+from rollingq_core.commands import describe_data
 from rollingq_core.data.dataset import DataSplits
-from rollingq_core.evaluation import LEVELS
-from rollingq_core.profiles import RunDescription, measure
-from rollingq_core.recipe import LARGEST_SEED
+from rollingq_core.evaluation import EVALUATIONS, LEVELS
 from rollingq_core.records import provenance, write_record
-from rollingq_core.reproduce.comparison import REPORTS
-from rollingq_core.run_folder import CHECKPOINT, load_trained, read_description
-
-# By name: the report, and what it tells.
-TESTS = {
-    "noise": ("table3", "accuracy as one modality or both become noise"),
-    "conflict": ("conflict", "whom the model follows where the modalities disagree"),
-    "calibration": ("calibration", "confidence as audio becomes noise"),
-    "table2": ("table2", "whether attention notices that audio is noise"),
-}
+from rollingq_core.runs.description import RunDescription, measure
+from rollingq_core.runs.folder import CHECKPOINT, load_trained, read_description
+from rollingq_core.settings import LARGEST_SEED
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -32,15 +23,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="test a trained model",
         description="Test a trained model on its dataset's test split, print a table and write a "
         "record beside the checkpoint. Tests: "
-        + "; ".join(f"{name}, {what}" for name, (_, what) in TESTS.items()),
+        + "; ".join(f"{name}, {test.about}" for name, test in EVALUATIONS.items()),
         epilog="example: python -m rollingq_core evaluate runs/digits --test noise",
     )
     parser.set_defaults(run=run, stopped="stopped, and nothing was written; run it again")
     parser.add_argument("checkpoint", type=Path, help="what train wrote: the folder or the file")
-    parser.add_argument("--test", choices=[*TESTS], required=True)
-    parser.add_argument(
-        "--data", choices=[*DATASETS, *LARGE_DATASETS], help="another dataset of the same shapes"
-    )
+    parser.add_argument("--test", choices=[*EVALUATIONS], required=True)
+    describe_data.add_option(parser, "another dataset, or file, of the same shapes", default=None)
     parser.add_argument("--device", default="cpu", help="for example cuda")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
 
@@ -74,18 +63,19 @@ def evaluate(
     checkpoint
         What ``train`` wrote: the folder or the file.
     test
-        One of ``TESTS``.
+        One of ``EVALUATIONS``.
     data_name
-        Another dataset of the same shapes; by default the one of the training.
+        Another dataset or file of the same shapes; by default the one of the training.
     device, seed
         Where to compute, and the seed of the noise.
 
     Raises
     ------
     OSError or ValueError
-        The checkpoint is missing, damaged or of another run, or the data does not fit it.
+        The checkpoint is missing, damaged or of another run, the data does not fit it, or the test
+        asks for attention or modalities that the model has not.
     """
-    require_choice("test", test, tuple(TESTS))
+    require_choice("test", test, tuple(EVALUATIONS))
     require_integer("seed", seed, at_least=0, at_most=LARGEST_SEED)
     place, path = _device(device), Path(checkpoint)
     path = path / CHECKPOINT if path.is_dir() else path
@@ -93,8 +83,8 @@ def evaluate(
     data = description.load_data(data_name)
     require_fit(description, data, another=data_name not in (None, description.data))
     trained = load_trained(path, description, data, place)
-    report = REPORTS[TESTS[test][0]](description.method, seed, trained)
-    other = "" if data.name == description.data else f"-{data.name}"
+    report = EVALUATIONS[test](trained.model, data.test, trained.favoured, seed)
+    other = "" if data_name in (None, description.data) else f"-{Path(data_name).stem}"
     out = path.parent / f"{test}{other}.json"
     record = {
         "recipe": test,
@@ -115,23 +105,27 @@ def evaluate(
 def require_fit(description: RunDescription, data: DataSplits, another: bool) -> None:
     """Raise a ``ValueError`` where the data is not what the model was trained for."""
     found = measure(data)
-    for name, value in description.measured.items():
-        if found[name] != value and not (another and name == "data_hash"):
+    for name, value in found.items():
+        trained = description.measured[name]
+        if trained != value and not (another and name == "data_hash"):
             raise ValueError(
-                f"--data: got {data.name} with {name} {found[name]!r}, but the model was trained "
-                f"with {value!r}"
+                f"--data: got {data.name} with {name} {value!r}, but the model was trained "
+                f"with {trained!r}"
             )
 
 
 def table(test: str, report: dict[str, Any]) -> str:
-    """Return a report as lines of aligned columns."""
-    rows = [["", *(f"{level:g}" for level in LEVELS)]]
-    if test == "noise":
-        rows += [[name, *values] for name, values in report.items()]
-    elif test == "calibration":
-        rows += [[name, *report[name]] for name in ("accuracy", "ece")]
+    """Return a report as lines of aligned columns under a heading."""
+    by_level = {
+        name: value
+        for name, value in report.items()
+        if name.startswith(EVALUATIONS[test].by_level or ("\0",))
+    }
+    if by_level:
+        rows = [["noise level", *(f"{level:g}" for level in LEVELS)]]
+        rows += [[name, *values] for name, values in by_level.items()]
     else:
-        rows = [[name, value] for name, value in _numbers(report)]
+        rows = [["", "value"], *([name, value] for name, value in _numbers(report))]
     cells = [[x if isinstance(x, str) else _number(x) for x in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -144,9 +138,9 @@ def _numbers(report: dict[str, Any]) -> list[tuple[str, float | None]]:
     found = []
     for name, value in report.items():
         if isinstance(value, dict):
-            found += [(f"{name} {key}", one) for key, one in value.items()]
+            found += [(f"{name} {key}", number) for key, number in value.items()]
         elif isinstance(value, tuple | list):
-            found += [(f"{name} {index}", one) for index, one in enumerate(value)]
+            found += [(f"{name} {index}", number) for index, number in enumerate(value)]
         else:
             found.append((name, value))
     return found

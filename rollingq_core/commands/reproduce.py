@@ -3,16 +3,14 @@
 import argparse
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-from rollingq_core._launch import PRECISIONS
-from rollingq_core.data import DATASETS, LARGE_DATASETS
-from rollingq_core.profiles import PROFILES
-from rollingq_core.reproduce import comparison, grid, regimes, scale
+from rollingq_core.commands import describe_data
+from rollingq_core.data.sources import SOURCES
+from rollingq_core.reproduce import RECIPES, comparison
+from rollingq_core.runs.description import PROFILES
 from rollingq_core.settings import SETTINGS
-
-# Recipes of setting T alone, with the seeds that the book's own records have.
-MAPS = {"grid": (grid, grid.TUNING_SEEDS), "regimes": (regimes, comparison.REPORTING_SEEDS)}
+from rollingq_core.training.machine import PRECISIONS
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -20,23 +18,23 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "reproduce",
         help="compute a result record anew",
+        description="Compute result records anew, and print the table that each ends with. "
+        + "; ".join(f"{name}, {recipe.about}" for name, recipe in RECIPES.items()),
         epilog="example: python -m rollingq_core reproduce comparison --data digits --seeds 12",
     )
     parser.set_defaults(run=partial(run, parser), stopped="stopped; run it again to go on")
+    shared = [name for name, recipe in RECIPES.items() if recipe.report]
+    alone = [name for name in RECIPES if name not in shared]
     parser.add_argument(
         "recipes",
         nargs="+",
-        choices=[*comparison.REPORTS, *MAPS, "scale"],
+        choices=[*RECIPES],
         metavar="recipe",
-        help=f"{', '.join(comparison.REPORTS)} (several are computed from the same models), "
-        f"or one of {', '.join(MAPS)}, scale",
+        help=f"{', '.join(shared)} (several that train the same methods are computed from the same "
+        f"models), or one of {', '.join(alone)}",
     )
-    parser.add_argument(
-        "--data",
-        choices=[*DATASETS, *comparison.VARIANTS, *LARGE_DATASETS],
-        help="not of the maps; digits by default, and avmnist_full for scale",
-    )
-    parser.add_argument("--setting", choices=[*SETTINGS], help="not of maps and scale; P")
+    describe_data.add_option(parser, "digits by default, and avmnist_full for scale", default=None)
+    parser.add_argument("--setting", choices=[*SETTINGS], help="P by default")
     parser.add_argument("--profile", choices=[*PROFILES], help="of scale only; gpu by default")
     parser.add_argument("--precision", help=f"of scale only: {', '.join(PRECISIONS)}")
     parser.add_argument("--seeds", type=int, help="how many; those of the book by default")
@@ -47,47 +45,58 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Compute the records and print where they lie."""
+    """Compute the records, and print each one's table and where it lies."""
     recipes = tuple(dict.fromkeys(options.recipes))
-    alone = [name for name in recipes if name in (*MAPS, "scale")]
-    if alone and len(recipes) > 1:
-        parser.error(f"recipe: got {' '.join(recipes)}, expected {alone[0]} alone")
-    foreign = {
-        "--data": options.data and recipes[0] in MAPS,
-        "--setting": options.setting and alone,
-        "--profile": options.profile and recipes != ("scale",),
-        "--precision": options.precision and recipes != ("scale",),
-    }
-    for name, given in foreign.items():
-        if given:
-            parser.error(f"{name}: got one for {recipes[0]}, which has none")
-    module, seeds = _book(recipes[0])
-    count = len(seeds) if options.seeds is None else options.seeds
-    jobs = (1 if recipes == ("scale",) else 2) if options.jobs is None else options.jobs
+    own = [name for name in recipes if RECIPES[name].compute]
+    if own and len(recipes) > 1:
+        parser.error(f"recipe: got {' '.join(recipes)}, expected {own[0]} alone")
+    recipe = RECIPES[recipes[0]]
+    for name in ("data", "setting", "profile", "precision"):
+        if getattr(options, name) and name not in recipe.options:
+            parser.error(f"--{name}: got one for {recipes[0]}, which has none")
+    count = len(recipe.seeds) if options.seeds is None else options.seeds
+    jobs = (1 if "profile" in recipe.options else 2) if options.jobs is None else options.jobs
     for name, value in (("seeds", count), ("jobs", jobs)):
         if value < 1:
             parser.error(f"--{name}: got {value}, expected at least 1")
-    chosen, out = tuple(range(seeds[0], seeds[0] + count)), options.out
-    if recipes == ("scale",):
-        data, profile = options.data or "avmnist_full", options.profile or "gpu"
-        machine = {"precision": options.precision} if options.precision else {}
-        paths = [out / f"scale-{data}-{profile}.json"]
-        module.reproduce(data, profile, chosen, out=paths[0], jobs=jobs, **machine)
-    elif alone:
-        paths = [out / f"{recipes[0]}-synthetic-T.json"]
-        module.reproduce(chosen, out=paths[0], jobs=jobs)
+    seeds = tuple(range(recipe.seeds[0], recipe.seeds[0] + count))
+    if recipe.compute:
+        records = _own_way(recipes[0], options, seeds, jobs)
     else:
-        data, setting = options.data or "digits", options.setting or "P"
-        if data in LARGE_DATASETS:
-            parser.error(f"--data: got {data!r} for {recipes[0]}, expected scale with it")
-        paths = [out / f"{name}-{data}-{setting}.json" for name in recipes]
-        module.reproduce(recipes, data, setting, chosen, out=out, jobs=jobs)
-    for path in paths:
+        records = _from_runs(parser, recipes, options, seeds, jobs)
+    for path, record in records.items():
+        table = RECIPES[record["recipe"]].table
+        if table is not None:
+            shown = table(record)
+            print(f"{shown}\n{shown.caption}")
         print(path)
 
 
-def _book(recipe: str) -> tuple[ModuleType, tuple[int, ...]]:
-    """Return the module of a recipe, and the seeds of the book's own record."""
-    if recipe == "scale":
-        return scale, scale.SEEDS
-    return MAPS.get(recipe, (comparison, comparison.REPORTING_SEEDS))
+def _own_way(
+    name: str, options: argparse.Namespace, seeds: tuple[int, ...], jobs: int
+) -> dict[Path, dict[str, Any]]:
+    compute = RECIPES[name].compute
+    if "profile" not in RECIPES[name].options:
+        out = options.out / f"{name}-synthetic-T.json"
+        return {out: compute(seeds, out=out, jobs=jobs)}
+    data, profile = options.data or "avmnist_full", options.profile or "gpu"
+    out = options.out / f"{name}-{data}-{profile}.json"
+    machine = {"precision": options.precision} if options.precision else {}
+    return {out: compute(data, profile, seeds, out=out, jobs=jobs, **machine)}
+
+
+def _from_runs(
+    parser: argparse.ArgumentParser,
+    recipes: tuple[str, ...],
+    options: argparse.Namespace,
+    seeds: tuple[int, ...],
+    jobs: int,
+) -> dict[Path, dict[str, Any]]:
+    data, setting = options.data or "digits", options.setting or "P"
+    if data in SOURCES and SOURCES[data].full_size:
+        parser.error(f"--data: got {data!r} for {recipes[0]}, expected scale with it")
+    found = comparison.reproduce(recipes, data, setting, seeds, out=options.out, jobs=jobs)
+    return {
+        options.out / f"{comparison.record_name(name, data, setting)}.json": record
+        for name, record in found.items()
+    }

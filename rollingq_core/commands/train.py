@@ -15,16 +15,12 @@ from typing import Any
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from tqdm.auto import tqdm
 
-from rollingq_core._launch import PRECISIONS
-from rollingq_core.checkpoint import load_checkpoint
-from rollingq_core.data import DATASETS, LARGE_DATASETS
-from rollingq_core.profiles import (
-    METHODS,
-    PROFILES,
-    VARIABLE,
-    RunDescription,
-)
-from rollingq_core.run_folder import CHECKPOINT, HISTORY, MODEL, History, train_in
+from rollingq_core.commands import describe_data
+from rollingq_core.methods import METHODS
+from rollingq_core.runs.description import PROFILES, VARIABLE, RunDescription
+from rollingq_core.runs.folder import CHECKPOINT, HISTORY, MODEL, History, train_in
+from rollingq_core.training.checkpoint import load_checkpoint
+from rollingq_core.training.machine import PRECISIONS, Machine
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -38,7 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--profile cpu --out runs/digits",
     )
     parser.set_defaults(run=run, stopped="stopped; run it again to go on")
-    parser.add_argument("--data", choices=[*DATASETS, *LARGE_DATASETS], default="digits")
+    describe_data.add_option(parser, "what to train on", default="digits")
     parser.add_argument("--method", choices=[*METHODS], default="mt+rollingq")
     parser.add_argument(
         "--profile", choices=[*PROFILES], help=f"by default what {VARIABLE} says, or else cpu"
@@ -76,20 +72,19 @@ def run(options: argparse.Namespace) -> None:
         if next(calls):  # the first shows what an earlier command has told
             tqdm.write(line(history[-1], total))
 
-    machine = {
-        "devices": _devices(options.devices),
-        "num_nodes": options.nodes,
-        "precision": options.precision,
-        "compile": options.compile,
-        "accumulate": options.accumulate,
-        "clip": options.clip,
-        "num_workers": options.workers,
-    }
-    if options.accelerator:
-        machine["accelerator"] = options.accelerator
+    machine = Machine(
+        accelerator=options.accelerator or PROFILES[wanted.profile].accelerator,
+        precision=options.precision,
+        devices=_devices(options.devices),
+        nodes=options.nodes,
+        compile=options.compile,
+        accumulate=options.accumulate,
+        clip=options.clip,
+        workers=options.workers,
+    )
     try:
         with _remembered_ctrl_c() as pressed:
-            finished = train_in(options.out, wanted, watch=watch, progress=True, **machine)
+            finished = train_in(options.out, wanted, watch=watch, machine=machine, progress=True)
     except KeyboardInterrupt:
         if not _is_first():
             raise SystemExit(130) from None
@@ -150,9 +145,9 @@ def line(record: dict[str, Any], total: int) -> str:
     if record["stage"] != "fusion":
         return text
     text += f", validation accuracy {record['validation_accuracy']:.4f}"
-    if record["air"] is not None:  # some sample had a token in every modality
+    if record.get("air") is not None:  # attention, and a sample with a token in every modality
         text += f", AIR {record['air']:+.4f}"
-    if record["rotation"]:
+    if record.get("rotation"):
         text += f", query turned by {math.degrees(record['rotation']['angle']):.1f} degrees"
     return text
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rollingq_core._checks import require_integer, require_number
+from rollingq_core._checks import require_choice, require_integer, require_number
 from rollingq_core._padding import padding_name
 from rollingq_core.data.dataset import DataSplits, PairedDataset, hash_splits
 
@@ -25,6 +25,7 @@ def from_arrays(
     seed: int = 0,
     classes: Sequence[str] | None = None,
     name: str = "arrays",
+    favoured: str | None = None,
 ) -> DataSplits:
     """Cut arrays of any number of modalities into splits to train, validate and test on.
 
@@ -49,6 +50,9 @@ def from_arrays(
         Names of the classes in the labels' order; their numbers by default.
     name : str
         Name of the dataset.
+    favoured : str, optional
+        The modality that a fusion tends to lean on, which the noise tests disturb; the first by
+        default.
 
     Raises
     ------
@@ -67,6 +71,8 @@ def from_arrays(
     require_integer("seed", seed, at_least=0)
     tensors = {modality: _tokens(modality, values) for modality, values in inputs.items()}
     whole = PairedDataset(tensors, torch.as_tensor(labels), masks)
+    if favoured is not None:
+        require_choice("favoured", favoured, tuple(tensors))
     count = int(whole.labels.max()) + 1
     names = tuple(map(str, range(count))) if classes is None else tuple(map(str, classes))
     parts = [_part(whole, chosen) for chosen in _indices(splits, len(whole), seed)]
@@ -76,6 +82,7 @@ def from_arrays(
         classes=names,
         patch=None,
         data_hash=hash_splits(*parts),
+        favoured=favoured,
     )
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rollingq_core.data import cache_build, fsdd, mnist, store
+from rollingq_core.data import fsdd, mnist, store
 from rollingq_core.data.audio import CREMAD_CODE, load_wave
 from rollingq_core.data.avmnist import draw_pairs
-from rollingq_core.data.cache import cached_splits
+from rollingq_core.data.cache import building as cache_build
+from rollingq_core.data.cache.reading import cached_splits
 from rollingq_core.data.dataset import DataSplits
 from rollingq_core.data.listing import data_file
 from rollingq_core.data.transforms import Pictures, Standardise

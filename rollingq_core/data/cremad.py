@@ -14,8 +14,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rollingq_core._checks import require_choice, require_integer
-from rollingq_core.data import cache, cache_build, store
+from rollingq_core.data import store
 from rollingq_core.data.audio import CREMAD_SETTINGS, StftSettings
+from rollingq_core.data.cache import building as cache_build
+from rollingq_core.data.cache import reading as cache
 from rollingq_core.data.cremad_files import (
     EMOTIONS,
     FRAME_SIZE,

@@ -90,7 +90,7 @@ class DataSplits:
         Name that ``load_dataset`` knows it by.
     train, validation, test : PairedDataset
         The three splits; validation chooses, test reports. Large datasets have a
-        :class:`rollingq_core.data.cache.CachedDataset` each, which holds no tensors.
+        :class:`rollingq_core.data.cache.reading.CachedDataset` each, which holds no tensors.
     classes : tuple of str
         Class names, in label order.
     patch : dict of str to (int, int), or None
@@ -98,6 +98,11 @@ class DataSplits:
     data_hash : str
         SHA-256 over all tensors of all splits (see :func:`hash_splits`), or that of a cache and
         the name of its split.
+    favoured : str, optional
+        The modality that a fusion of this data tends to lean on, which the noise tests disturb; by
+        default the first.
+    bands : dict of str to (int, int), optional
+        Larger patches, for small encoders: full-size grids would be cut into hundreds.
 
     Raises
     ------
@@ -112,6 +117,8 @@ class DataSplits:
     classes: tuple[str, ...]
     patch: dict[str, tuple[int, int]] | None
     data_hash: str
+    favoured: str | None = None
+    bands: dict[str, tuple[int, int]] | None = None
 
     def __post_init__(self) -> None:
         self.require_classes(len(self.classes))

@@ -106,6 +106,7 @@ def load(
         classes=("negative", "positive"),
         patch=None,
         data_hash=hash_splits(*splits.values()),
+        favoured="text" if "text" in modalities else None,
     )
 
 

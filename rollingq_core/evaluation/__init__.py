@@ -18,13 +18,16 @@ with needs("train"):
         robustness_areas,
         under_noise,
     )
+    from rollingq_core.evaluation.reports import EVALUATIONS, Evaluation
 
 __all__ = [
+    "EVALUATIONS",
     "LEVELS",
     "AttentionContrast",
     "Calibration",
     "ConflictDataset",
     "ConflictReport",
+    "Evaluation",
     "NoiseResponse",
     "NoisyDataset",
     "Sensitivity",

@@ -11,7 +11,8 @@ from torch import Tensor
 from rollingq_core._checks import require_integer, require_tensor
 from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.noise import NoisyDataset
-from rollingq_core.model import MultimodalModel, Predictions, predict, widened
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.models.predictions import Predictions, predict, widened
 
 # Values that the bootstrap draws at once: its memory does not grow with the samples.
 DRAWN = 100_000
@@ -140,8 +141,12 @@ def attention_contrast(
     Raises
     ------
     ValueError
-        No such modality, or no sample.
+        No such modality, no sample, or a model without attention.
     """
     noisy = NoisyDataset(dataset, modality, 1.0, seed=seed)
-    index = model.modalities.index(modality)
-    return AttentionContrast(modality, index, predict(model, dataset), predict(model, noisy))
+    if modality not in model.modalities:
+        raise ValueError(f"modality: got {modality!r}, expected one of {list(model.modalities)}")
+    index, normal = model.modalities.index(modality), predict(model, dataset)
+    if normal.share is None:
+        raise ValueError(f"model: got {type(model.fusion).__name__}, expected one with attention")
+    return AttentionContrast(modality, index, normal, predict(model, noisy))

@@ -12,7 +12,8 @@ from rollingq_core._checks import require_integer
 from rollingq_core._padding import padding_name
 from rollingq_core._tensors import as_labels
 from rollingq_core.evaluation.answers import modalities_of, require_answers
-from rollingq_core.model import MultimodalModel, predict
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.models.predictions import predict
 
 
 class ConflictDataset(Dataset):
@@ -77,8 +78,8 @@ class ConflictReport(NamedTuple):
     """Whom the model follows where the modalities disagree.
 
     ``follows``: by modality, the part of samples whose answer is that modality's class (for all
-    but the swapped one: the label); ``neither``, the rest; ``share``: mean attention mass of the
-    swapped modality among the samples that follow it, and among those that follow the others
+    but the swapped one it is the label); ``neither``, the rest; ``share``: mean attention mass of
+    the swapped modality among the samples that follow it, and among those that follow the others
     (None where there is none); ``auroc``: how well that mass tells the two groups apart, from 0
     to 1, 0.5 being not at all (None where one group is empty).
     """
@@ -97,32 +98,33 @@ def conflict(
     Parameters
     ----------
     model, dataset
-        A trained model of two modalities and the samples to test it on.
+        A trained model of two or more modalities, with attention, and samples to test it on.
     modality, seed
         As in :class:`ConflictDataset`.
 
     Raises
     ------
     ValueError
-        As :class:`ConflictDataset`; or the model has not two modalities, or not these classes, or
-        its answers are not finite.
+        As :class:`ConflictDataset`; or the model has one modality, no attention, or not these
+        classes, or its answers are not finite.
     """
-    if len(model.modalities) != 2:
-        raise ValueError(f"model: got modalities {list(model.modalities)}, expected two")
+    if len(model.modalities) < 2:
+        raise ValueError(f"model: got modalities {list(model.modalities)}, expected two or more")
     swapped = ConflictDataset(dataset, modality, seed)
     found = predict(model, swapped)
+    if found.share is None:
+        raise ValueError(f"model: got {type(model.fusion).__name__}, expected one with attention")
     require_answers(found.logits, found.labels)
     answers = found.logits.argmax(dim=1)
     with_it, against = answers == swapped.swapped_labels, answers == found.labels
     share = found.share[:, model.modalities.index(modality)]
-    (other,) = (name for name in model.modalities if name != modality)
+    others = dict.fromkeys(model.modalities, float(against.float().mean()))
     torn = with_it | against
     auroc = None
     if with_it.any() and against.any():
         auroc = float(roc_auc_score(with_it[torn].numpy(), share[torn].numpy()))
-    rates = {modality: float(with_it.float().mean()), other: float(against.float().mean())}
     return ConflictReport(
-        {name: rates[name] for name in model.modalities},
+        others | {modality: float(with_it.float().mean())},
         float((~torn).float().mean()),
         tuple(float(share[group].mean()) if group.any() else None for group in (with_it, against)),
         auroc,

@@ -13,7 +13,8 @@ from rollingq_core._checks import require_choice, require_integer
 from rollingq_core._padding import padding_name
 from rollingq_core.evaluation.answers import modalities_of, require_fraction, require_levels
 from rollingq_core.evaluation.calibration import calibration
-from rollingq_core.model import MultimodalModel, predict
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.models.predictions import predict
 
 Mechanism = Literal["mix", "add", "replace"]
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -122,13 +123,14 @@ def _draw(
 class NoiseResponse(NamedTuple):
     """What noise does at each of L levels, mean over samples and draws.
 
-    ``accuracy`` [L]; ``share`` [L, M], attention mass of each modality; ``ece`` [L], the expected
+    ``accuracy`` [L]; ``share`` [L, M], attention mass of each modality (None where the fusion is
+    static); ``ece`` [L], the expected
     calibration error; ``reliability`` [L, K, 3], as in :class:`Calibration`, of the answers of all
     draws together (with several draws, its own error is at most ``ece``, the mean of theirs).
     """
 
     accuracy: Tensor
-    share: Tensor
+    share: Tensor | None
     ece: Tensor
     reliability: Tensor
 
@@ -173,15 +175,21 @@ def under_noise(
             for s in seeds
         ]
         judged = [calibration(one.logits, one.labels) for one in found]
+        shares = [one.share.mean(0) for one in found if one.share is not None]
         columns.append(
             (
                 torch.tensor([one.accuracy for one in found]).mean(),
-                torch.stack([one.share.mean(0) for one in found]).mean(0),
+                torch.stack(shares).mean(0) if shares else None,
                 torch.tensor([one.ece for one in judged]).mean(),
                 _pooled(torch.stack([one.reliability for one in judged])),
             )
         )
-    return NoiseResponse(*(torch.stack(column) for column in zip(*columns, strict=True)))
+    return NoiseResponse(
+        *(
+            None if column[0] is None else torch.stack(column)
+            for column in zip(*columns, strict=True)
+        )
+    )
 
 
 def _pooled(reliability: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rollingq_core.explorer._page import with_error, written
-from rollingq_core.plots.training import paired_difference
+from rollingq_core.statistics import paired_difference
 
 Run = Mapping[str, Any]
 
@@ -53,7 +53,7 @@ class Grid:
         if len(self.seeds) < 2:
             raise ValueError(f"record: got {len(self.seeds)} seeds, expected at least 2")
         self.epochs = len(self.runs[0]["air"])
-        self._vanilla = [run for run in self.runs if run["method"] == "vanilla"]
+        self._vanilla = [run for run in self.runs if run["method"] == "mt"]
         owners: dict[tuple[int, ...], list[int]] = {}
         for index, run in enumerate(self.runs):
             for cell in run["cells"]:
@@ -100,11 +100,11 @@ class Grid:
             values = np.array([curve(run) for run in runs])
             curves[name] = (values.mean(axis=0), values.std(axis=0, ddof=1))
             texts[f"{name}_end"] = written(curves[name][0][-1], digits)
-        pairs = [*self._vanilla, *({**run, "method": "rollingq"} for run in runs)]
+        pairs = [*self._vanilla, *({**run, "method": "mt+rollingq"} for run in runs)]
         for name, digits, value in self.numbers():
             values = np.array([value(run) for run in runs])
             texts[name] = with_error(values.mean(), values.std(ddof=1), digits)
-            difference = paired_difference(pairs, "rollingq", "vanilla", value)
+            difference = paired_difference(pairs, "mt+rollingq", "mt", value)
             texts[f"{name}_difference"] = with_error(*difference, digits, sign=True)
             texts[f"mean_{name}"] = written(values.mean(), digits)
         texts["mean_clean"] = texts["mean_accuracy_0"]

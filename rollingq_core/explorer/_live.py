@@ -12,7 +12,8 @@ from rollingq_core.explorer._controls import Slider
 from rollingq_core.explorer._page import written
 from rollingq_core.explorer._widgets import slider, watch
 from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.settings import Setting, run_method
+from rollingq_core.runs.run import train
+from rollingq_core.settings import Setting
 
 SEED = 0
 
@@ -93,8 +94,8 @@ class LiveTraining:
             self.draw()
 
         setting = replace(self.setting, rho=rho, beta=beta)
-        run = run_method("rollingq", self.data, setting, SEED, on_epoch=on_epoch)
-        row = summarise("rollingq", SEED, run)
+        run = train("mt+rollingq", self.data, setting, SEED, on_epoch=on_epoch)
+        row = summarise("mt+rollingq", SEED, run)
         clean, noisy = (written(100 * row["accuracy"][level], 1) for level in (0, -1))
         before, after, pearson = (
             written(row[name], 2) for name in ("share_normal", "share_noisy", "pearson")

@@ -10,7 +10,7 @@ from rollingq_core.plots.style import METHODS
 # Lengths in the drawing's own unit: a panel, and where the four of them are.
 WIDTH, HEIGHT, TICK = 152, 92, 10
 PLACES = [(34, 48), (240, 48), (34, 196), (240, 196)]
-ROLLING = METHODS["rollingq"]["color"]
+ROLLING = METHODS["mt+rollingq"]["color"]
 VANILLA = f'{FAINT} stroke-width="1.8" stroke-dasharray="5 3"'
 MEAN = f'fill="none" stroke="{ROLLING}" stroke-width="2"'
 BAND = f'fill="{ROLLING}" fill-opacity="0.3"'
@@ -89,7 +89,7 @@ class Panels:
 
 
 def _legend(own: bool) -> str:
-    entries = [("RollingQ", MEAN, 34), ("vanilla", VANILLA, 136)] + [("your run", OWN, 230)] * own
+    entries = [("RollingQ", MEAN, 34), ("mt", VANILLA, 136)] + [("your run", OWN, 230)] * own
     return "".join(
         f'<path d="M{x} 10h24" {style}/>'
         f'<text x="{x + 30}" y="14" text-anchor="start">{title}</text>'

@@ -8,7 +8,7 @@ from rollingq_core.explorer._chart import Scale, frame, line, marker
 from rollingq_core.explorer._controls import Choice, Slider
 from rollingq_core.explorer._page import Explorer, readout, table, with_error
 from rollingq_core.plots.style import INK, METHODS
-from rollingq_core.plots.training import mean_interval, of_method, paired_difference
+from rollingq_core.statistics import mean_interval, of_method, paired_difference
 
 # Lengths in the drawing's own unit: the panel of accuracies, and the rows of shares below it.
 LEFT, TOP, WIDTH, HEIGHT = 44, 26, 346, 150
@@ -59,8 +59,8 @@ class NoiseDial(Explorer):
                 raise ValueError(f"record: got levels and methods {found}, {expected}")
             if any(len(run.get("shares", ())) != len(self.levels) for run in one["runs"]):
                 raise ValueError("record: got runs without 'shares', expected one a level")
-        if not {"vanilla", "rollingq"} <= set(self.methods):
-            raise ValueError(f"record: got {self.methods}, expected also 'vanilla' and 'rollingq'")
+        if not {"mt", "mt+rollingq"} <= set(self.methods):
+            raise ValueError(f"record: got {self.methods}, expected also 'mt' and 'mt+rollingq'")
         require_choice("level", level, self.levels)
         self.level = self.levels.index(level)
         self._accuracy, self._share = (
@@ -107,7 +107,7 @@ class NoiseDial(Explorer):
             texts[f"accuracy_{method}"] = with_error(100 * mean, 100 * half, 1)
             texts[f"share_{method}"] = with_error(*self._share[index][method][level], 2)
         runs = self.records[index]["runs"]
-        mean, half = paired_difference(runs, "rollingq", "vanilla", _at("accuracy", level))
+        mean, half = paired_difference(runs, "mt+rollingq", "mt", _at("accuracy", level))
         difference = with_error(100 * mean, 100 * half, 1, sign=True)
         verdict = "RollingQ is better" if mean > 0 else "vanilla is better"
         if abs(mean) <= half:

@@ -27,7 +27,7 @@ class TrainingMap(Explorer):
     ----------
     record
         A record of a sweep: ``seeds``, ``rhos``, ``betas``, ``levels`` of noise, and ``runs``. A
-        run has ``method`` (``"vanilla"`` or ``"rollingq"``), ``seed``, ``cells`` (the grid points
+        run has ``method`` (``"mt"`` or ``"mt+rollingq"``), ``seed``, ``cells`` (the grid points
         of which it is the run, as indices of rho and beta; those where no rotation was called for
         stand at the vanilla run), over epochs ``air``, ``share`` (audio's), ``query_norm`` and
         ``validation_accuracy``, the epochs of its ``rotations`` (from 0), its test ``accuracy`` at
@@ -165,7 +165,7 @@ class TrainingMap(Explorer):
             "rotations": "rotations",
         }
         return table(
-            ["RollingQ", "vanilla", "difference"],
+            ["RollingQ", "mt", "difference"],
             [(t, [n, f"vanilla_{n}", f"{n}_difference"]) for n, t in titles.items()],
             said,
         )

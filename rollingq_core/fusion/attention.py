@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from rollingq_core._checks import (
 from rollingq_core._linear import is_plain_linear
 from rollingq_core._precision import at_least_float32, without_autocast
 from rollingq_core.fusion.output import FusionOutput
+from rollingq_core.fusion.shape import FusionShape
 from rollingq_core.rotation import QueryRotation
 
 
@@ -109,6 +110,19 @@ class AttentionFusion(nn.Module):
             nn.init.xavier_normal_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def of_shape(cls, shape: FusionShape, **options: Any) -> "AttentionFusion":
+        """Return a layer for a model of this shape; ``options`` are further ones of the layer."""
+        return cls(
+            shape.dim,
+            shape.num_classes,
+            cls_std=shape.cls_std,
+            cls_self_key=shape.cls_self_key,
+            attention_dropout=shape.dropout,
+            output_dropout=shape.dropout,
+            **options,
+        )
 
     def forward(
         self,

@@ -40,19 +40,21 @@ with needs("plots"):
     from rollingq_core.plots.run import run_curves
     from rollingq_core.plots.samples import sample_pairs
     from rollingq_core.plots.style import COLOURS, METHODS, BookFigure, figure
-    from rollingq_core.plots.table import Table
     from rollingq_core.plots.training import (
         accuracy_table,
         difference_table,
         epoch_curves,
-        mean_interval,
         noise_curves,
+    )
+    from rollingq_core.plots.turn import cost_of_turn, keys_around_query
+    from rollingq_core.statistics import (
+        mean_interval,
         of_method,
         paired_difference,
         signed,
         starred,
     )
-    from rollingq_core.plots.turn import cost_of_turn, keys_around_query
+    from rollingq_core.tables import Table
 
 __all__ = [
     "COLOURS",

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
-from rollingq_core.plots.training import Rows, of_method
+from rollingq_core.statistics import Rows, of_method
 from rollingq_core.theory import FeedbackLoop, PathSizes
 
 MARKERS = ("o", "s", "^", "D", "v")

@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
-from rollingq_core.plots.table import Table
-from rollingq_core.plots.training import (
+from rollingq_core.statistics import (
     Rows,
     mean_interval,
     of_method,
     paired_difference,
     signed,
 )
+from rollingq_core.tables import Table
 
 MECHANISMS = {"mix": "mixed in", "add": "added", "replace": "replaced"}
 

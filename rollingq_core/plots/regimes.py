@@ -8,7 +8,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
-from rollingq_core.plots.training import Rows, paired_difference, signed
+from rollingq_core.statistics import Rows, paired_difference, signed
 
 
 def of_regime(runs: Rows, max_rotations: int, **regime: float) -> list[Mapping[str, Any]]:
@@ -151,7 +151,7 @@ def interval_columns(
                     xerr=halves,
                     fmt=style["marker"],
                     color=style["color"],
-                    markerfacecolor="none" if baseline == "vanilla" else style["color"],
+                    markerfacecolor="none" if baseline == "mt" else style["color"],
                     label=f"− {style['label']}",
                     capsize=2,
                     markersize=4.5,

@@ -4,12 +4,14 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from rollingq_core import methods
 from rollingq_core.plots.phone import for_phone
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart.
@@ -24,23 +26,37 @@ COLOURS = {
 # Stands for the page's own text colour until the figure is written out.
 INK = "#010203"
 # Colour is never alone: each method also has a line style and a marker of its own.
-METHODS = {
-    "vanilla": {"label": "vanilla", "color": INK, "linestyle": "--", "marker": "o"},
-    "rollingq": {"label": "RollingQ", "color": "#CC79A7", "linestyle": "-", "marker": "s"},
-    "random_matched": {
-        "label": "random, same angle",
-        "color": "#56B4E9",
-        "linestyle": ":",
-        "marker": "^",
-    },
-    "random_free": {
-        "label": "random, free",
-        "color": "#56B4E9",
-        "linestyle": (0, (1, 4)),
-        "marker": "v",
-    },
-    "uniform": {"label": "uniform", "color": INK, "linestyle": ":", "marker": "D"},
+LINES = {
+    "mt": {"color": INK, "linestyle": "--", "marker": "o"},
+    "mt+rollingq": {"color": "#CC79A7", "linestyle": "-", "marker": "s"},
+    "mt+random_matched": {"color": "#56B4E9", "linestyle": ":", "marker": "^"},
+    "mt+random_free": {"color": "#56B4E9", "linestyle": (0, (1, 4)), "marker": "v"},
+    "uniform": {"color": INK, "linestyle": ":", "marker": "D"},
+    "unimodal-audio": {"color": "#D55E00", "linestyle": (0, (3, 1, 1, 1)), "marker": "<"},
+    "unimodal-visual": {"color": "#0072B2", "linestyle": (0, (3, 1, 1, 1)), "marker": ">"},
+    "unimodal-text": {"color": "#009E73", "linestyle": (0, (3, 1, 1, 1)), "marker": "8"},
+    "concat": {"color": "#7F7F7F", "linestyle": "-.", "marker": "P"},
+    "ogm": {"color": "#7F7F7F", "linestyle": (0, (5, 1)), "marker": "X"},
+    "ogm-ge": {"color": "#7F7F7F", "linestyle": (0, (5, 3)), "marker": "x"},
+    "pmr": {"color": "#7F7F7F", "linestyle": (0, (1, 1)), "marker": "*"},
 }
+PLAIN = {"color": "#7F7F7F", "linestyle": "-", "marker": "h"}
+
+
+class _Looks(Mapping):
+    """How each method is drawn and called: a new one in grey, until it has a line here."""
+
+    def __getitem__(self, method: str) -> dict[str, Any]:
+        return {"label": methods.METHODS[method].label} | LINES.get(method, PLAIN)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(methods.METHODS)
+
+    def __len__(self) -> int:
+        return len(methods.METHODS)
+
+
+METHODS = _Looks()
 WIDTH = 6.4
 # A figure has two faces; which of them is seen depends on the width of the column it stands in.
 FACES = (

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from rollingq_core.model import Predictions
+from rollingq_core.models.predictions import Predictions
 from rollingq_core.plots.style import COLOURS, INK, figure
 
 # Direction of the query on the page, in degrees clockwise from the top.

@@ -1,1 +1,8 @@
-"""One recipe for each table and figure, and the settings they share."""
+"""Result records, computed anew: one recipe for each table and figure."""
+
+from rollingq_core._extras import needs
+
+with needs("train", "data"):
+    from rollingq_core.reproduce.recipes import RECIPES, Recipe
+
+__all__ = ["RECIPES", "Recipe"]

@@ -4,15 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rollingq_core.reproduce.comparison import LEVELS, summarise
-from rollingq_core.reproduce.parts import compute_record, require_seeds
-from rollingq_core.settings import SETTINGS, Run
-from rollingq_core.sweep.runs import sweep
+from rollingq_core.evaluation.noise import LEVELS
+from rollingq_core.reproduce.reports import summarise
+from rollingq_core.reproduce.resumable import compute_record, require_seeds
+from rollingq_core.reproduce.seeds import TUNING_SEEDS
+from rollingq_core.runs.run import Run
+from rollingq_core.runs.sweep import sweep
+from rollingq_core.settings import SETTINGS
 
 RHOS = (0.3, 0.5, 0.8, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0)
 BETAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
-# A map to choose by, so its seeds are none that the book reports on.
-TUNING_SEEDS = tuple(range(5))
 
 
 def report(method: str, seed: int, run: Run) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def run_seed(seed: int) -> list[dict[str, Any]]:
         SETTINGS["T"],
         [seed],
         over={"rho": RHOS, "beta": BETAS},
-        methods=("vanilla", "rollingq"),
+        methods=("mt", "mt+rollingq"),
         report=report,
         together=1 + len(RHOS) * len(BETAS),
         progress=False,

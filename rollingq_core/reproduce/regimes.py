@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from rollingq_core.evaluation import attention_contrast, under_noise
-from rollingq_core.reproduce.comparison import REPORTING_SEEDS
-from rollingq_core.reproduce.parts import compute_record, require_seeds
-from rollingq_core.settings import SETTINGS, Run
-from rollingq_core.sweep.runs import sweep
+from rollingq_core.reproduce.resumable import compute_record, require_seeds
+from rollingq_core.reproduce.seeds import REPORTING_SEEDS
+from rollingq_core.runs.run import Run
+from rollingq_core.runs.sweep import sweep
+from rollingq_core.settings import SETTINGS
 
 # Deviation of the class token at the start: it decides how sharp attention can be.
 SHARPNESS = (0.02, 0.3, 1.0)
@@ -18,7 +19,7 @@ VISUAL = (3.0, 2.0)
 SIZES = (200, 600)
 BUDGETS = (1, 3, 10)
 LEVELS = (0.0, 0.5, 1.0)
-METHODS = ("vanilla", "rollingq", "random_matched", "uniform")
+METHODS = ("mt", "mt+rollingq", "mt+random_matched", "uniform")
 
 
 def report(method: str, seed: int, run: Run) -> dict[str, Any]:

@@ -9,16 +9,20 @@ import torch
 from rollingq_core._checks import require_choice
 from rollingq_core._extras import needs
 
-with needs("train"):
-    from rollingq_core.data import DATASETS, LARGE_DATASETS
-    from rollingq_core.profiles import METHODS, PROFILES, RunDescription
-    from rollingq_core.reproduce.comparison import LEVELS, REPORTING_SEEDS, summarise
-    from rollingq_core.reproduce.parts import compute_record, require_seeds
-    from rollingq_core.run_folder import train_in
-    from rollingq_core.settings import Run
+with needs("train", "data"):
+    from rollingq_core.data.sources import SOURCES
+    from rollingq_core.evaluation.noise import LEVELS
+    from rollingq_core.methods import METHODS
+    from rollingq_core.reproduce.reports import summarise
+    from rollingq_core.reproduce.resumable import compute_record, require_seeds
+    from rollingq_core.reproduce.seeds import REPORTING_SEEDS
+    from rollingq_core.runs.description import PROFILES, RunDescription
+    from rollingq_core.runs.folder import train_in
+    from rollingq_core.runs.run import Run
+    from rollingq_core.training.machine import Machine
 
 SEEDS = REPORTING_SEEDS[:5]
-# By the names of the command line; the random turn follows the RollingQ run of its seed.
+# The random turn follows the RollingQ run of its seed.
 COMPARED = ("mt", "mt+rollingq", "mt+random_matched", "uniform")
 
 
@@ -33,19 +37,24 @@ def tested(method: str, seed: int, run: Run) -> dict[str, Any]:
 
 
 def run_seed(
-    data_name: str, profile: str, seed: int, folder: Path, options: dict[str, Any]
+    data_name: str, profile: str, seed: int, folder: Path, precision: str
 ) -> list[dict[str, Any]]:
     """Train each method at one seed in a folder of its own, and return a row each."""
-    rows, schedule = [], None
+    rows, runs = [], {}
+    machine = Machine(accelerator=PROFILES[profile].accelerator, precision=precision)
     data = RunDescription.of_profile(data_name, COMPARED[0], profile, seed).load_data()
     samples = {name: len(getattr(data, name)) for name in ("train", "validation", "test")}
     for method in COMPARED:
         wanted = RunDescription.of_profile(data_name, method, profile, seed)
-        paired = schedule if method == "mt+random_matched" else None
-        run = train_in(folder / f"{method}-{seed}", wanted, data=data, schedule=paired, **options)
-        if method == "mt+rollingq":
-            schedule = run.events
-        rows.append(tested(METHODS[method], seed, run) | {"samples": samples})
+        leader = METHODS[method].follows
+        run = runs[method] = train_in(
+            folder / f"{method}-{seed}",
+            wanted,
+            data=data,
+            schedule=runs[leader].events if leader else None,
+            machine=machine,
+        )
+        rows.append(tested(method, seed, run) | {"samples": samples})
     return rows
 
 
@@ -56,14 +65,14 @@ def reproduce(
     *,
     out: str | Path,
     jobs: int = 1,
-    **options: Any,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Train each method at each seed, and write a record of their tests.
 
     Parameters
     ----------
     data_name, profile
-        A dataset, and one of :data:`rollingq_core.profiles.PROFILES`.
+        A dataset, and one of :data:`rollingq_core.runs.description.PROFILES`.
     seeds
         One comparison a seed.
     out
@@ -71,8 +80,8 @@ def reproduce(
         off goes on where it stopped.
     jobs
         Processes to use.
-    **options
-        Passed to :func:`rollingq_core.training.fit`, for example ``precision``.
+    precision
+        That of :class:`rollingq_core.training.Machine`; single by default.
 
     Raises
     ------
@@ -80,10 +89,10 @@ def reproduce(
         No such dataset or profile, seeds that are no integers of at least 0 or come twice, or
         ``jobs`` below 1.
     """
-    require_choice("data_name", data_name, (*DATASETS, *LARGE_DATASETS))
+    require_choice("data_name", data_name, tuple(SOURCES))
     require_choice("profile", profile, tuple(PROFILES))
     seeds = require_seeds(seeds)
-    out = Path(out)
+    out, options = Path(out), {"precision": precision} if precision else {}
     head = {
         "recipe": "scale",
         "command": f"python -m rollingq_core reproduce scale --data {data_name} "
@@ -95,7 +104,10 @@ def reproduce(
         "seeds": seeds,
         "levels": LEVELS,
     }
-    parts = {str(seed): (data_name, profile, seed, out.with_suffix(""), options) for seed in seeds}
+    parts = {
+        str(seed): (data_name, profile, seed, out.with_suffix(""), precision or "32-true")
+        for seed in seeds
+    }
     on_gpu = PROFILES[profile].accelerator != "cpu" and torch.cuda.is_available()
     gpu = torch.cuda.get_device_name() if on_gpu else None
     return compute_record(out, head, run_seed, parts, jobs=jobs, gpu=gpu)

@@ -10,7 +10,7 @@ from torch.autograd.functional import jacobian
 from rollingq_core._checks import require_tensor
 from rollingq_core._padding import separated
 from rollingq_core._tensors import require_labels
-from rollingq_core.model import MultimodalModel
+from rollingq_core.models.multimodal import MultimodalModel
 
 
 class GradientPaths(NamedTuple):

@@ -1,15 +1,24 @@
 """Checkpoints that are never half written, and that can't run code when read."""
 
 import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rollingq_core._files import delete_unfinished, written_whole
 from rollingq_core._ranks import gathered, rank, world_size
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.settings import TrainingConfig
+from rollingq_core.training.observer import Observer, attention_mode, watched
 
-FORMAT = "rollingq-checkpoint-3"
+if TYPE_CHECKING:  # what trains needs more than torch, what saves does not
+    from rollingq_core.data.dataset import DataSplits
+    from rollingq_core.training.machine import Machine
+
+FORMAT = "rollingq-checkpoint-4"
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -70,6 +79,32 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"path: got {path}, expected a checkpoint of format {FORMAT!r}")
     return state
+
+
+def run_identity(
+    model: MultimodalModel,
+    data: "DataSplits",
+    config: TrainingConfig,
+    observers: Sequence[Observer],
+    machine: "Machine | None" = None,
+) -> dict[str, Any]:
+    """Return what two runs must share for one to go on from the other's checkpoint.
+
+    Without a machine it is what a model to be tested must share with its checkpoint.
+    """
+    identity = {
+        "training": asdict(config),
+        "data_hash": data.data_hash,
+        "modalities": list(model.modalities),
+        "fusion": type(model.fusion).__name__,
+        "attention": attention_mode(model),
+    }
+    identity |= {o.name: o.identity for o in watched(model, tuple(observers)) if o.identity}
+    if machine is not None:
+        # The rest of a machine changes how fast a run is, or nothing that is saved.
+        options = ("precision", "accumulate", "clip")
+        identity["options"] = {name: getattr(machine, name) for name in options}
+    return identity
 
 
 class RunState:

@@ -1,7 +1,7 @@
 """Prepared samples on disk, read as memory-mapped arrays.
 
 A cache is a folder with one ``<modality>.npy`` each and ``labels.npy``, a row a sample, and with
-``manifest.json``, which says what they are. :mod:`rollingq_core.data.cache_build` makes it.
+``manifest.json``, which says what they are. :mod:`rollingq_core.data.cache.building` makes it.
 """
 
 import hashlib
@@ -172,7 +172,15 @@ def cached_splits(
         name=name,
         classes=tuple(manifest["classes"]),
         patch=patch,
+        bands=_bands(datasets["train"]),
         # Two ways to split the same samples are two datasets.
         data_hash=f"{manifest['hash']}-{split}",
         **datasets,
     )
+
+
+def _bands(dataset: CachedDataset) -> dict[str, tuple[int, int]]:
+    """Return patches that cut a sound into seven moments, and a picture into seven bands."""
+    inputs, _ = dataset.__getitems__([0])
+    (bins, frames), (rows, columns) = (inputs[name].shape[-2:] for name in ("audio", "visual"))
+    return {"audio": (bins, frames // 7), "visual": (rows // 7, columns)}

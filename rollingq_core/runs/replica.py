@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from rollingq_core.data import DataSplits
-from rollingq_core.model import MultimodalModel
-from rollingq_core.recipe import TrainingConfig
-from rollingq_core.rolling import RollingQ
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.settings import TrainingConfig
+from rollingq_core.training.observer import Observer
 
 
 class Replica(NamedTuple):
@@ -18,7 +18,7 @@ class Replica(NamedTuple):
     model: MultimodalModel
     data: DataSplits
     config: TrainingConfig
-    rolling: RollingQ | None = None
+    observers: Sequence[Observer] = ()
 
 
 def _traits(replica: Replica) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from rollingq_core._ranks import summed
-from rollingq_core.fusion.attention import FusionOutput
-from rollingq_core.model import MultimodalModel, widened
+from rollingq_core.fusion.output import FusionOutput
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.models.predictions import widened
 
 
 def gradient_norms(model: MultimodalModel) -> Tensor:
@@ -29,12 +30,14 @@ def batch_sums(
     """Return what one batch adds to :class:`Meters`."""
     if fusion is None:
         return {"loss": len(labels) * loss, "gradient_norm": norms}
-    return {
+    sums = {
         "loss": len(labels) * cross_entropy(fusion.logits, labels),
         "gradient_norm": norms,
         "right": (fusion.logits.argmax(dim=1) == labels).sum(),
-        "share": fusion.share.sum(dim=0),
     }
+    if fusion.share is not None:
+        sums["share"] = fusion.share.sum(dim=0)
+    return sums
 
 
 def require_finite_in(name: str, value: float, epoch: int) -> None:
@@ -69,6 +72,7 @@ class Meters:
         record = {"train_loss": loss, "gradient_norm": norms}
         if "right" in sums:
             record["train_accuracy"] = float(sums["right"]) / samples
+        if "share" in sums:
             record["share"] = self._by_modality(sums["share"], samples)
         return record
 

@@ -12,15 +12,16 @@ import torch
 from rollingq_core._extras import needs
 from rollingq_core._files import written_whole
 from rollingq_core._ranks import rank
-from rollingq_core.checkpoint import load_checkpoint_of
 from rollingq_core.records import read_record
 from rollingq_core.rolling import RotationEvent
 
-with needs("train"):
+with needs("train", "data"):
     from rollingq_core.data.dataset import DataSplits
-    from rollingq_core.profiles import PROFILES, RunDescription, measure
-    from rollingq_core.settings import Run, one_thread
-    from rollingq_core.training import TrainingResult, fit, run_identity
+    from rollingq_core.runs.description import PROFILES, RunDescription, measure
+    from rollingq_core.runs.run import Run, events_of, one_thread
+    from rollingq_core.training.checkpoint import load_checkpoint_of, run_identity
+    from rollingq_core.training.loop import TrainingResult, fit
+    from rollingq_core.training.machine import Machine
 
 CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.json", "model.json"
 History = list[dict[str, Any]]
@@ -33,7 +34,8 @@ def train_in(
     data: DataSplits | None = None,
     schedule: Sequence[RotationEvent] | None = None,
     watch: Callable[[History], None] | None = None,
-    **options: Any,
+    machine: Machine | None = None,
+    progress: bool = False,
 ) -> Run:
     """Train a model in ``folder``; a run that was cut off goes on there, bit for bit.
 
@@ -49,8 +51,10 @@ def train_in(
         For the random controls: the events of the RollingQ run to be paired with.
     watch
         Called with the history of all epochs so far, at once and after each epoch.
-    **options
-        Passed to :func:`rollingq_core.training.fit`, for example ``progress=True``.
+    machine
+        What to train on; by default the accelerator of the run's profile.
+    progress
+        Whether to show a progress bar.
 
     Raises
     ------
@@ -61,16 +65,16 @@ def train_in(
     if (folder / MODEL).exists():
         require_same(folder, read_description(folder), wanted)
     data = wanted.load_data() if data is None else data
-    wanted = replace(wanted, measured=measure(data))
+    wanted = replace(wanted, measured=measure(data, wanted.data))
     checkpoint = folder / CHECKPOINT
     # A run that goes on has its weights in the checkpoint.
     fresh = not checkpoint.exists()
-    model, config, rolling = wanted.plan(
+    model, config, observers = wanted.plan(
         data, pretrained=wanted.pretrained and fresh, schedule=schedule
     )
     history: History = []
     if not fresh:
-        identity = run_identity(model, data, config, rolling)
+        identity = run_identity(model, data, config, observers)
         history = load_checkpoint_of(checkpoint, identity)["history"]
     write_json(folder / MODEL, wanted.as_dict())
 
@@ -91,12 +95,13 @@ def train_in(
             model,
             data,
             config,
-            rolling,
+            observers=observers,
+            machine=machine or Machine(accelerator=accelerator),
             checkpoint=checkpoint,
             on_epoch=tell,
-            **{"accelerator": accelerator, **options},
+            progress=progress,
         )
-    return Run(model, data, result, rolling.events if rolling else [])
+    return Run(model, data, result, events_of(observers))
 
 
 def load_trained(
@@ -111,18 +116,20 @@ def load_trained(
     ValueError
         It is damaged, of another run, or has no epoch to select yet.
     """
-    model, config, rolling = description.plan(data)
+    model, config, observers = description.plan(data)
     trained_on = replace(data, data_hash=description.measured["data_hash"])
-    state = load_checkpoint_of(path, run_identity(model, trained_on, config, rolling))
+    state = load_checkpoint_of(path, run_identity(model, trained_on, config, observers))
     if not state.get("best"):
         raise ValueError(f"checkpoint: {path} has no epoch of fusion yet, expected one or more")
     try:
+        for observer in observers:
+            observer.load_state_dict(state["parts"][observer.name])
+        # After the observers, which are as the last epoch left them.
         model.load_state_dict(state["best"]["model"])
         result = TrainingResult(state["history"], state["best"]["epoch"])
-        events = [RotationEvent(**event) for event in state["parts"]["rolling"]["events"]]
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"checkpoint: {path} is of another model: {error}") from error
-    return Run(model.to(device), data, result, events)
+    return Run(model.to(device), data, result, events_of(observers))
 
 
 def evaluated_in(folder: str | Path, data: str, test: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The paper's model and training, and the same in small."""
+"""The paper's model, and the same in small."""
 
 import warnings
 from collections.abc import Callable
@@ -9,28 +9,16 @@ from torch import nn
 from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
 from rollingq_core.fusion.attention import AttentionFusion
-from rollingq_core.model import MultimodalModel
-from rollingq_core.recipe import TrainingConfig
+from rollingq_core.fusion.shape import FusionShape
+from rollingq_core.models.multimodal import MultimodalModel
 
 with needs("train"):
     from rollingq_core.data.dataset import DataSplits
-    from rollingq_core.encoders import small_vit, vit_b16
-    from rollingq_core.settings import Setting, input_shapes
+    from rollingq_core.models.encoders import small_vit, vit_b16
+    from rollingq_core.models.small import Fusion, chosen_shapes
 
-# Neither rho nor beta is stated in the paper or in its code; one rotation is, for CREMA-D.
-PAPER = Setting(
-    TrainingConfig(
-        epochs=30, batch_size=64, lr=1e-3, momentum=0.9, weight_decay=1e-4, warmup_epochs=2.5
-    ),
-    cls_std=0.02,
-    rho=3.0,
-    beta=0.1,
-    max_rotations=1,
-    start_epoch=0,
-    spacing=1,
-    dim=768,
-)
 PATCH = 16
+DROPOUT = 0.2
 
 
 def build_paper_model(
@@ -39,7 +27,8 @@ def build_paper_model(
     cls_std: float = 0.02,
     cls_self_key: bool = False,
     pretrained: bool = False,
-    uniform: bool = False,
+    fusion: Fusion = AttentionFusion.of_shape,
+    modalities: tuple[str, ...] | None = None,
     seed: int = 0,
 ) -> MultimodalModel:
     """Return the paper's model: two ViT-B/16 of four blocks, and single-head attention fusion.
@@ -58,8 +47,10 @@ def build_paper_model(
     pretrained
         Whether the encoders start from ImageNet-21k. Where the weights are out of reach, there is
         a warning, and they start from scratch.
-    uniform
-        Whether attention is fixed to the same mass on each token (a control).
+    fusion
+        From a :class:`FusionShape` to the fusion layer.
+    modalities
+        Those of the data to use; all by default.
     seed
         Seed of the initial weights.
 
@@ -68,35 +59,45 @@ def build_paper_model(
     ValueError
         Inputs that can't be cut into 16 x 16 patches.
     """
-    shapes = _grids(data)
+    shapes = _grids(data, modalities)
     torch.manual_seed(require_integer("seed", seed, at_least=0))
     encoders = _pretrained(shapes) if pretrained else None
     if encoders is None:
         encoders = {name: vit_b16(x[1:], channels=x[0]) for name, x in shapes.items()}
         for encoder in encoders.values():
             encoder.apply(_initialise)
-    return _assemble(data, encoders, 768, cls_std, cls_self_key, uniform)
+    shape = _shape(data, encoders, 768, cls_std, cls_self_key)
+    return _assemble(encoders, fusion(shape), shape)
 
 
-def build_small_model(
-    data: DataSplits, *, cls_std: float = 0.02, dim: int = 32, uniform: bool = False, seed: int = 0
+def build_small_paper_model(
+    data: DataSplits,
+    *,
+    cls_std: float = 0.02,
+    dim: int = 32,
+    fusion: Fusion = AttentionFusion.of_shape,
+    modalities: tuple[str, ...] | None = None,
+    seed: int = 0,
 ) -> MultimodalModel:
     """Return the paper's model in small, for tests: each encoder has two blocks of width ``dim``.
 
     ``data.patch`` says how grids are cut; the other arguments are those of
     :func:`build_paper_model`.
     """
-    shapes = _grids(data, smallest=1)
+    shapes = _grids(data, modalities, smallest=1)
     torch.manual_seed(require_integer("seed", seed, at_least=0))
     encoders = {
         name: small_vit(x[1:], data.patch[name], channels=x[0], dim=dim)
         for name, x in shapes.items()
     }
-    return _assemble(data, encoders, dim, cls_std, False, uniform)
+    shape = _shape(data, encoders, dim, cls_std)
+    return _assemble(encoders, fusion(shape), shape)
 
 
-def _grids(data: DataSplits, smallest: int = PATCH) -> dict[str, tuple[int, ...]]:
-    shapes = input_shapes(data)
+def _grids(
+    data: DataSplits, modalities: tuple[str, ...] | None, smallest: int = PATCH
+) -> dict[str, tuple[int, ...]]:
+    shapes = chosen_shapes(data, modalities)
     for name, shape in shapes.items():
         if len(shape) != 3 or min(shape[1:]) < smallest:
             raise ValueError(
@@ -119,24 +120,22 @@ def _pretrained(shapes: dict[str, tuple[int, ...]]) -> dict[str, nn.Module] | No
         return None
 
 
-def _assemble(
+def _shape(
     data: DataSplits,
     encoders: dict[str, nn.Module],
     dim: int,
     cls_std: float,
-    cls_self_key: bool,
-    uniform: bool,
-) -> MultimodalModel:
-    fusion = AttentionFusion(
-        dim,
-        len(data.classes),
-        cls_std=cls_std,
-        cls_self_key=cls_self_key,
-        attention_dropout=0.2,
-        output_dropout=0.2,
-        mode="uniform" if uniform else "softmax",
+    cls_self_key: bool = False,
+) -> FusionShape:
+    return FusionShape(
+        dim, len(data.classes), tuple(encoders), "first", cls_std, cls_self_key, DROPOUT
     )
-    model = MultimodalModel(encoders, fusion, len(data.classes), pool="first")
+
+
+def _assemble(
+    encoders: dict[str, nn.Module], fusion: nn.Module, shape: FusionShape
+) -> MultimodalModel:
+    model = MultimodalModel(encoders, fusion, shape.num_classes, pool=shape.pool)
     model.probes.apply(_initialise)
     return model
 

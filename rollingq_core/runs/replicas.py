@@ -11,18 +11,20 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from rollingq_core.air import RunningExpectation
-from rollingq_core.checkpoint import RunState
-from rollingq_core.fusion.attention import FusionOutput
-from rollingq_core.meters import Meters, batch_sums, require_finite_in
-from rollingq_core.model import batches
-from rollingq_core.observer import close_observation, observer
-from rollingq_core.recipe import cosine_schedule, sgd
-from rollingq_core.sweep.replicas import Replica, require_alike
-from rollingq_core.training import TrainingResult, shuffled, total_loss
+from rollingq_core.fusion.output import FusionOutput
+from rollingq_core.models.predictions import batches
+from rollingq_core.runs.replica import Replica, require_alike
+from rollingq_core.training.checkpoint import RunState
+from rollingq_core.training.loop import TrainingResult, fit, shuffled, total_loss
+from rollingq_core.training.meters import Meters, batch_sums, require_finite_in
+from rollingq_core.training.observer import watched
+from rollingq_core.training.optimisation import cosine_schedule, sgd
 
 
-def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
+def fit_replicas(replicas: Sequence[Replica]) -> list[TrainingResult]:
     """Train replicas in place as one batch: as ``fit`` trains each, but for rounding.
+
+    Where one has an observer that does not stack, each is trained by ``fit``.
 
     Replicas that do not differ yet (equal weights, data and order) are trained once. They part
     after the epoch in which one's query turns as the other's does not.
@@ -40,12 +42,17 @@ def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
         is bound to another model's layer, labels that are none of the classes, or values that are
         not finite.
     """
+    if not all(observer.stacks for r in replicas for observer in r.observers):
+        return [fit(r.model, r.data, r.config, observers=r.observers) for r in replicas]
     require_alike(replicas)
     model, data, config, _ = replicas[0]
     stack = _Stack(replicas)
-    rollings = [observer(r.model, r.rolling) for r in replicas]
+    observers = [watched(r.model, tuple(r.observers)) for r in replicas]
+    for replica, own in zip(replicas, observers, strict=True):
+        for observer in own:
+            observer.require_own(replica.model)
     runs = [
-        RunState({}, {"model": stack.member(i)}, config.selection) for i in range(len(rollings))
+        RunState({}, {"model": stack.member(i)}, config.selection) for i in range(len(replicas))
     ]
     optimizer = sgd(stack.parameters.values(), config)
     scheduler = cosine_schedule(optimizer, config, len(data.train))
@@ -64,24 +71,23 @@ def fit_together(replicas: Sequence[Replica]) -> list[TrainingResult]:
             loss, fusion = stack(inputs, labels, fuse=fusing)
             optimizer.zero_grad()
             loss.sum().backward()
-            summed = vmap(batch_sums, in_dims=(0, 0 if fusing else None, 0, 0))
-            sums = summed(stack.gradient_norms(), fusion, labels, loss.detach())
+            sums = vmap(_sums)(stack.gradient_norms(), fusion, labels, loss.detach())
             meters.update(sums, labels.shape[1])
             optimizer.step()
             scheduler.step()
-            if fusing:
-                last = vmap(_observation)(fusion.query, fusion.mean_keys)
+            if "mean_keys" in fusion:
+                last = vmap(_observation)(fusion["query"], fusion["mean_keys"])
                 observed = {name: observed.get(name, 0) + value for name, value in last.items()}
         records = []
-        for row, rolling in zip(stack.rows, rollings, strict=True):
+        for row, replica, acting in zip(stack.rows, replicas, observers, strict=True):
             own = copy.copy(meters)
             own.sums = _row(meters.sums, row)
             record = {"epoch": epoch, "stage": "fusion" if fusing else "pretraining", "lr": lr}
             records.append(record | own.compute(epoch))
-            if fusing:
-                seen = last if rolling.estimate == "last_batch" else observed
-                rolling.running.sums = _row(seen, row)
-                records[-1] |= close_observation(rolling, model.modalities)
+            for observer in acting if fusing else ():
+                seen = last if observer.estimate == "last_batch" else observed
+                observer.running.sums = _row(seen, row)
+                records[-1] |= observer.end_epoch(replica.model, replica.data.train)
         stack.part(optimizer)
         judged = _validate(stack) if fusing else {}  # with the query as turned just now
         for row, run, record in zip(stack.rows, runs, records, strict=True):
@@ -145,17 +151,17 @@ class _Stack:
 
     def __call__(
         self, inputs: dict[str, Tensor], labels: Tensor, *, fuse: bool
-    ) -> tuple[Tensor, FusionOutput | None]:
-        """Return each replica's loss [R], and the fusion's output with R as first axis."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return each replica's loss [R], and what the fusion tells, by name, R as first axis."""
 
-        def one(state, inputs, labels):
+        def replica(state, inputs, labels):
             options = {"fuse": fuse, "detach_probes": fuse}
             output = functional_call(self.template, state, (inputs,), options)
-            loss = total_loss(output, labels)
-            return (loss, output.fusion) if fuse else (loss,)
+            told = output.fusion._asdict() if fuse else {}
+            known = {name: value for name, value in told.items() if value is not None}
+            return total_loss(output, labels), known
 
-        loss, *fusion = vmap(one)(self.state, inputs, labels)
-        return loss, fusion[0] if fuse else None
+        return vmap(replica)(self.state, inputs, labels)
 
     def gradient_norms(self) -> Tensor:
         """Return the gradient norm of each modality's encoder, ``[R, M]``."""
@@ -180,6 +186,12 @@ class _Member(NamedTuple):
 
 def _bits(state: dict[str, Tensor]) -> bytes:
     return b"".join(t.detach().cpu().numpy().tobytes() for t in state.values())
+
+
+def _sums(
+    norms: Tensor, fusion: dict[str, Tensor], labels: Tensor, loss: Tensor
+) -> dict[str, Tensor]:
+    return batch_sums(norms, FusionOutput(**fusion) if fusion else None, labels, loss)
 
 
 def _observation(query: Tensor, mean_keys: Tensor) -> dict[str, Tensor]:
@@ -219,7 +231,7 @@ def _validate(stack: _Stack) -> dict[str, Tensor]:
     sources = dict(zip(places, stack.leaders, strict=True)).items()
     loaders = {place: batches(r.data.validation, 256) for place, r in sources}
     for inputs, labels in _side_by_side(loaders, places, stack.device):
-        columns.append((stack(inputs, labels, fuse=True)[1].logits, labels))
+        columns.append((stack(inputs, labels, fuse=True)[1]["logits"], labels))
     logits, labels = (torch.cat(c, dim=1) for c in zip(*columns, strict=True))
     return {
         "validation_loss": vmap(cross_entropy)(logits.cpu().double(), labels.cpu()),

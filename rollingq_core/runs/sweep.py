@@ -11,14 +11,11 @@ from tqdm.auto import tqdm
 
 from rollingq_core._checks import require_integer
 from rollingq_core.data import load_dataset
-from rollingq_core.settings import METHODS, Run, Setting, one_thread, plan
-from rollingq_core.sweep.together import Replica, fit_together
-
-# The methods of one wave train together. Uniform attention is another layer, and the random
-# controls follow the events of RollingQ.
-WAVES = (("uniform",), ("vanilla", "rollingq"), ("random_matched", "random_free"))
-# What rho and beta do not touch.
-UNTURNED = ("vanilla", "uniform")
+from rollingq_core.methods import METHODS
+from rollingq_core.runs.replica import Replica
+from rollingq_core.runs.replicas import fit_replicas
+from rollingq_core.runs.run import Run, events_of, one_thread, plan
+from rollingq_core.settings import Setting
 
 # torch's random state and number of threads are the process's: where workers are threads, as they
 # may be on a cluster, they take turns.
@@ -44,7 +41,7 @@ def sweep(
     *,
     report: Callable[[str, int, Run], dict[str, Any]],
     over: Mapping[str, Sequence[float]] | None = None,
-    methods: Sequence[str] = ("rollingq",),
+    methods: Sequence[str] = ("mt+rollingq",),
     together: int = 32,
     n_jobs: int = 1,
     progress: bool = True,
@@ -52,7 +49,7 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """Train each method at each seed and point of a grid, and return one row a run.
 
-    Each run is that of :func:`rollingq_core.settings.run_method`, but for rounding: at
+    Each run is that of :func:`rollingq_core.runs.train`, but for rounding: at
     one seed all share initial weights and data order, and the random controls follow the events
     of RollingQ at the same point. Vanilla and uniform attention know nothing of the grid, and are
     trained once a seed. What two points have in common is trained once, too: as long as they have
@@ -91,7 +88,7 @@ def sweep(
     Raises
     ------
     ValueError
-        No such method or option, a random control without ``"rollingq"``, or a number that is no
+        No such method or option, a random control without ``"mt+rollingq"``, or a number that is no
         integer in its range.
     """
     over = dict(over or {})
@@ -99,15 +96,15 @@ def sweep(
         raise ValueError(f"over: got {foreign}, expected some of {ROLLING}")
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
-        raise ValueError(f"methods: got {list(methods)}, expected some of {METHODS}")
-    if "rollingq" not in methods and set(methods) & set(WAVES[2]):
-        raise ValueError(f"methods: got {list(methods)}, expected also 'rollingq' to pair with")
+        raise ValueError(f"methods: got {list(methods)}, expected some of {[*METHODS]}")
+    for leader in {METHODS[method].follows for method in methods} - {None, *methods}:
+        raise ValueError(f"methods: got {list(methods)}, expected also {leader!r} to pair with")
     size = require_integer("together", together, at_least=1)
     require_integer("n_jobs", n_jobs)
     for seed in seeds:
         require_integer("seeds", seed, at_least=0)
-    still = tuple(method for method in methods if method in UNTURNED)
-    turned = tuple(method for method in methods if method not in UNTURNED)
+    still = tuple(method for method in methods if not METHODS[method].turns)
+    turned = tuple(method for method in methods if METHODS[method].turns)
     grid = [tuple(zip(over, values, strict=True)) for values in product(*over.values())]
     points = []
     for seed in seeds:
@@ -126,6 +123,15 @@ def sweep(
     return rows
 
 
+def _waves(methods: set[str]) -> list[list[str]]:
+    """Return which methods train together: those of one fusion layer, and followers later."""
+    waves: dict[Hashable, list[str]] = {}
+    for name in (name for name in METHODS if name in methods):
+        method = METHODS[name]
+        waves.setdefault((method.follows, method.fusion, method.modalities), []).append(name)
+    return [waves[key] for key in sorted(waves, key=lambda key: key[0] is not None)]
+
+
 def _run(
     points: Sequence[_Point],
     names: Sequence[str],
@@ -139,18 +145,17 @@ def _run(
     data = {seed: load_dataset(data_name, seed=seed, **data_options) for seed in seeds}
     runs: dict[tuple[_Point, str], Run] = {}
     with _one_at_a_time, one_thread():
-        for wave in WAVES:
+        for wave in _waves({method for point in points for method in point.methods}):
             keys = [(point, m) for point in points for m in point.methods if m in wave]
             replicas = []
             for point, method in keys:
                 own = replace(setting, **dict(point.options))
-                follows = method.startswith("random")
-                schedule = runs[point, "rollingq"].events if follows else None
-                model, config, rolling = plan(method, data[point.seed], own, point.seed, schedule)
-                replicas.append(Replica(model, data[point.seed], config, rolling))
-            results = fit_together(replicas) if replicas else []
-            for key, replica, result in zip(keys, replicas, results, strict=True):
-                events = replica.rolling.events if replica.rolling else []
+                leader = METHODS[method].follows
+                schedule = runs[point, leader].events if leader else None
+                model, config, observers = plan(method, data[point.seed], own, point.seed, schedule)
+                replicas.append(Replica(model, data[point.seed], config, observers))
+            for key, replica, result in zip(keys, replicas, fit_replicas(replicas), strict=True):
+                events = events_of(replica.observers)
                 runs[key] = Run(replica.model, replica.data, result, events)
         found: dict[Hashable, dict[str, Any]] = {}
         rows = []

@@ -1,4 +1,4 @@
-"""How large a run is: in seconds for a test, on a CPU, or the paper's own on a GPU."""
+"""What a run is: dataset, method, profile, seed and setting, as a file can hold it."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,39 +11,38 @@ import torch
 from rollingq_core._checks import require_choice, require_integer
 from rollingq_core._extras import needs
 from rollingq_core._padding import separated
-from rollingq_core.model import MultimodalModel
-from rollingq_core.recipe import LARGEST_SEED, TrainingConfig
+from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.rolling import RotationEvent
+from rollingq_core.settings import (
+    LARGEST_SEED,
+    PAPER,
+    SETTINGS,
+    SMOKE,
+    Setting,
+    TrainingConfig,
+)
 
-with needs("train"):
-    from rollingq_core.data import LARGE_DATASETS, PairedDataset, load_dataset
-    from rollingq_core.data.dataset import DataSplits, hash_splits
-    from rollingq_core.paper import PAPER, build_paper_model, build_small_model
-    from rollingq_core.settings import SETTINGS, Plan, Setting, build_model, input_shapes, plan
+with needs("train", "data"):
+    from rollingq_core.data.dataset import DataSplits, PairedDataset, hash_splits
+    from rollingq_core.data.sources import is_file_name, load_dataset
+    from rollingq_core.data.store import sha256_file, verify_file
+    from rollingq_core.methods import METHODS
+    from rollingq_core.models.paper import build_paper_model, build_small_paper_model
+    from rollingq_core.models.small import build_model, input_shapes
+    from rollingq_core.runs.run import Plan, plan
 
 VARIABLE = "ROLLINGQ_PROFILE"
-# The names by which the command line knows the methods of the settings.
-METHODS = {
-    "mt": "vanilla",
-    "mt+rollingq": "rollingq",
-    "mt+random_matched": "random_matched",
-    "mt+random_free": "random_free",
-    "uniform": "uniform",
-}
 
 
-def _small(data: DataSplits, setting: Setting, seed: int, **options: Any) -> MultimodalModel:
+def _smoke(data: DataSplits, setting: Setting, seed: int, **options: Any) -> MultimodalModel:
+    if data.patch is None:  # tokens already, which a vision transformer does not take
+        return build_model(data, setting, seed, **options)
     sizes = {"cls_std": setting.cls_std, "dim": setting.dim}
-    return build_small_model(data, seed=seed, **sizes, **options)
+    return build_small_paper_model(data, seed=seed, **sizes, **options)
 
 
 def _book(data: DataSplits, setting: Setting, seed: int, **options: Any) -> MultimodalModel:
-    if data.name in LARGE_DATASETS:
-        # Seven moments of the sound and seven bands of the picture, as in the small digits.
-        (_, bins, frames), (_, rows, columns) = input_shapes(data).values()
-        bands = {"audio": (bins, frames // 7), "visual": (rows // 7, columns)}
-        data = replace(data, patch=bands)
-    return build_model(data, setting, seed, **options)
+    return build_model(replace(data, patch=data.bands or data.patch), setting, seed, **options)
 
 
 def _paper(data: DataSplits, setting: Setting, seed: int, **options: Any) -> MultimodalModel:
@@ -63,19 +62,7 @@ class Profile:
 
 PROFILES = {
     # The paper's model in small.
-    "smoke": Profile(
-        Setting(
-            TrainingConfig(epochs=1, batch_size=16),
-            cls_std=0.02,
-            beta=0.0,
-            start_epoch=0,
-            spacing=1,
-            dim=32,
-        ),
-        _small,
-        "cpu",
-        samples=64,
-    ),
+    "smoke": Profile(SMOKE, _smoke, "cpu", samples=64),
     # The book's own runs.
     "cpu": Profile(SETTINGS["P"], _book, "cpu"),
     "gpu": Profile(PAPER, _paper, "auto", pretrained=True),
@@ -102,7 +89,8 @@ class RunDescription:
     Parameters
     ----------
     data, method, profile
-        A dataset's name, one of ``METHODS`` and one of ``PROFILES``.
+        A dataset's name or the path of a reader's own file, one of ``METHODS`` and one of
+        ``PROFILES``.
     seed
         Seed of the pairs, the weights, the order and the random directions.
     setting
@@ -137,11 +125,17 @@ class RunDescription:
         return cls(data, method, name, seed, chosen.setting, chosen.pretrained)
 
     def load_data(self, name: str | None = None) -> DataSplits:
-        """Return its dataset, or that of another name, in the size of its profile."""
-        name = name or self.data
-        # CREMA-D has its published split; in the others the seed draws the pairs.
-        options = {} if name == "cremad" else {"seed": self.seed}
-        data = load_dataset(name, **options)
+        """Return its dataset, or that of another name, in the size of its profile.
+
+        Raises
+        ------
+        ValueError
+            A file that the run was trained on has changed since.
+        """
+        known = self.measured.get("file_sha256")
+        if name is None and known is not None:
+            verify_file(self.data, known)
+        data = load_dataset(name or self.data, seed=self.seed)
         samples = PROFILES[self.profile].samples
         return data if samples is None else few(data, samples)
 
@@ -152,11 +146,11 @@ class RunDescription:
         pretrained: bool = False,
         schedule: Sequence[RotationEvent] | None = None,
     ) -> Plan:
-        """Return the run, not begun; ``schedule`` as in :func:`rollingq_core.settings.plan`."""
+        """Return the run, not begun; ``schedule`` as in :func:`rollingq_core.runs.plan`."""
         build = PROFILES[self.profile].build
         if pretrained:
             build = partial(build, pretrained=True)
-        return plan(METHODS[self.method], data, self.setting, self.seed, schedule, build)
+        return plan(self.method, data, self.setting, self.seed, schedule, build)
 
     def as_dict(self) -> dict[str, Any]:
         """Return numbers and strings only, as :meth:`from_dict` reads them."""
@@ -175,9 +169,13 @@ class RunDescription:
             raise ValueError(f"content: got no description of a run ({error})") from error
 
 
-def measure(data: DataSplits) -> dict[str, Any]:
-    """Return what a model has to match: the data's hash, input shapes and classes."""
-    return {
+def measure(data: DataSplits, name: str = "") -> dict[str, Any]:
+    """Return what a model has to match: the data's hash, input shapes and classes.
+
+    Of a reader's own file, whose ``name`` is its path, also the file's SHA-256.
+    """
+    file = {"file_sha256": sha256_file(name)} if is_file_name(name) else {}
+    return file | {
         "data_hash": data.data_hash,
         "shapes": {name: list(shape) for name, shape in input_shapes(data).items()},
         "classes": list(data.classes),
@@ -203,5 +201,7 @@ def few(data: DataSplits, samples: int) -> DataSplits:
         classes=data.classes,
         patch=data.patch,
         data_hash=hash_splits(*splits.values()),
+        favoured=data.favoured,
+        bands=data.bands,
         **splits,
     )

@@ -1,7 +1,7 @@
 """Building a cache so that nothing finished is lost: parts first, then the whole in one step.
 
 Finished parts wait in a folder beside the cache, ``<name>.parts``; see
-:mod:`rollingq_core.data.cache_parts`.
+:mod:`rollingq_core.data.shards`.
 """
 
 import json
@@ -16,8 +16,9 @@ import numpy as np
 
 from rollingq_core._checks import require_integer
 from rollingq_core._files import one_process_at_a_time, written_whole
-from rollingq_core.data import cache_parts, store
-from rollingq_core.data.cache import FORMAT, MANIFEST, manifest_hash, read_manifest
+from rollingq_core.data import store
+from rollingq_core.data.cache import shards
+from rollingq_core.data.cache.reading import FORMAT, MANIFEST, manifest_hash, read_manifest
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Contents:
 def build(
     folder: str | Path,
     contents: Contents,
-    make: Callable[[str], cache_parts.Sample | None],
+    make: Callable[[str], shards.Sample | None],
     jobs: int = 1,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -108,13 +109,13 @@ def _make(
     folder: Path,
     workplace: Path,
     contents: Contents,
-    make: Callable[[str], cache_parts.Sample | None],
+    make: Callable[[str], shards.Sample | None],
     jobs: int,
     progress: bool,
 ) -> None:
-    parts = cache_parts.part_files(workplace / contents.key, [*contents.labels])
-    with cache_parts.clear_when_full(folder):
-        cache_parts.write_parts(parts, make, jobs, progress)
+    parts = shards.part_files(workplace / contents.key, [*contents.labels])
+    with shards.clear_when_full(folder):
+        shards.write_parts(parts, make, jobs, progress)
         # One that is there already was left by a call killed at this point.
         whole = workplace / "whole"
         shutil.rmtree(whole, ignore_errors=True)
@@ -122,15 +123,15 @@ def _make(
         os.rename(whole, folder)
 
 
-def _put_together(whole: Path, contents: Contents, parts: cache_parts.Parts) -> None:
-    names = cache_parts.kept_names(parts)
+def _put_together(whole: Path, contents: Contents, parts: shards.Parts) -> None:
+    names = shards.kept_names(parts)
     kept = set(names)
     if not names:
         raise ValueError("contents: got no item that can be stored, expected at least one")
     labels = np.array([contents.labels[name] for name in names], dtype=np.int64)
     with written_whole(whole / "labels.npy") as file:
         np.lib.format.write_array(file, labels, allow_pickle=False)
-    moments = cache_parts.join_parts(parts, whole, len(names))
+    moments = shards.join_parts(parts, whole, len(names))
     splits = {split: [of[name] for name in names] for split, of in contents.splits.items()}
     manifest = {
         "format": FORMAT,

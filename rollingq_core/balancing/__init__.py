@@ -1,0 +1,10 @@
+"""Methods that balance modalities in training, as observers of one loop."""
+
+from rollingq_core._extras import needs
+
+with needs("train"):
+    from rollingq_core.balancing.ogm import OGM
+    from rollingq_core.balancing.pmr import PMR
+    from rollingq_core.balancing.rolling import Rolling
+
+__all__ = ["OGM", "PMR", "Rolling"]

@@ -1,0 +1,1 @@
+"""Prepared samples on disk: how they are built, and how they are read."""

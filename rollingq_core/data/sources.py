@@ -1,0 +1,106 @@
+"""Every dataset of the book, one line each, and how it is loaded by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rollingq_core._extras import needs
+
+with needs("data"):
+    from rollingq_core.data.arrays import from_npz
+    from rollingq_core.data.dataset import DataSplits
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a dataset comes from.
+
+    Parameters
+    ----------
+    about
+        What it is, in a line.
+    load
+        From options, ``seed`` among them, to :class:`DataSplits`; or the name of the module of
+        :mod:`rollingq_core.data` that has such a ``load``. That is imported when it is needed, so
+        that synthetic tokens need neither librosa nor scikit-learn.
+    options
+        Options that make this dataset of what ``load`` returns by default.
+    seeded
+        Whether ``load`` takes a seed; a dataset with published splits does not.
+    full_size
+        Whether inputs have the paper's size, which the book's CPU settings are not made for.
+
+    Examples
+    --------
+    >>> SOURCES["synthetic"].draw(seed=1, train_samples=20).train.inputs["audio"].shape
+    torch.Size([20, 8, 32])
+    """
+
+    about: str
+    load: str | Callable[..., DataSplits]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seeded: bool = True
+    full_size: bool = False
+
+    def draw(self, seed: int = 0, **options: Any) -> DataSplits:
+        """Return the dataset, as the seed draws it; ``options`` are those of its ``load``."""
+        # A library that is missing may be one that only this dataset needs.
+        with needs("data"):
+            load = self.load
+            if isinstance(load, str):
+                load = import_module(f"rollingq_core.data.{load}").load
+            seeds = {"seed": seed} if self.seeded else {}
+            return load(**{**self.options, **seeds, **options})
+
+
+NEW_SPEAKER = {"held_out_speaker": "theo", "token_noise": 0.0}
+SOURCES = {
+    "synthetic": Source("tokens drawn at random, audio louder than vision", "synthetic"),
+    "digits": Source("small digits, spoken (synthesised) and written; ships with it", "digits"),
+    "avmnist": Source("recorded spoken digits and MNIST's images", "avmnist"),
+    "avmnist-new-speaker": Source("the same, tested on an unheard speaker", "avmnist", NEW_SPEAKER),
+    "avmnist_full": Source("avmnist at the paper's input sizes", "avmnist_full", full_size=True),
+    "cremad": Source("CREMA-D, acted emotions", "cremad", seeded=False, full_size=True),
+    "mosi": Source("CMU-MOSI, opinions heard, seen and read", "mosi"),
+}
+
+
+def load_dataset(name: str, seed: int = 0, **options: Any) -> DataSplits:
+    """Load a dataset by name, or a reader's own from a file.
+
+    Parameters
+    ----------
+    name : str
+        One of ``SOURCES``, or the path of an ``.npz`` file (see
+        :func:`rollingq_core.data.from_npz`).
+    seed : int
+        Draws pairs, noise or splits, where the dataset has none of its own.
+    **options
+        Arguments of that dataset's ``load`` function.
+
+    Raises
+    ------
+    ValueError
+        If there is no dataset of that name, or the file is none.
+    OSError
+        If there is no such file.
+    ModuleNotFoundError
+        If a library that reads it is missing; the message names the extra to install.
+    """
+    if is_file_name(name):
+        return from_npz(name, seed=seed, **options)
+    return require_source(name).draw(seed, **options)
+
+
+def require_source(name: str) -> Source:
+    """Return a dataset's source; a ``ValueError`` names those that there are."""
+    if name not in SOURCES:
+        raise ValueError(f"name: got {name!r}, expected one of {[*SOURCES]}, or a file FILE.npz")
+    return SOURCES[name]
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a dataset's name is that of a reader's own file."""
+    return Path(name).suffix == ".npz"

@@ -1,0 +1,127 @@
+"""Every test that a trained model can be put to, one line each, and what is kept of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, get_args
+
+from torch.utils.data import Dataset
+
+from rollingq_core.evaluation.attention import attention_contrast, sensitivity
+from rollingq_core.evaluation.conflict import conflict
+from rollingq_core.evaluation.noise import LEVELS, Mechanism, under_noise
+from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.training.observer import attends
+
+
+def correlation(
+    model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0
+) -> dict[str, Any]:
+    """Return whether attention notices that the favoured modality is noise (Table 2)."""
+    contrast = attention_contrast(model, dataset, favoured, seed=seed)
+    normal, noisy = (float(share.mean()) for share in contrast.share)
+    return sensitivity(*contrast.share)._asdict() | {"share_normal": normal, "share_noisy": noisy}
+
+
+def noise(model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0) -> dict[str, Any]:
+    """Return accuracy over noise levels (Table 3), by mechanism and by who gets the noise."""
+    names, found = model.modalities, {}
+    everyone = {2: "both"}.get(len(names), "all")
+    targets = [*names, everyone] if len(names) > 1 else names
+    for mechanism, target in product(get_args(Mechanism), targets):
+        chosen = names if target == everyone else target
+        response = under_noise(model, dataset, chosen, LEVELS, mechanism=mechanism, seed=seed)
+        found[f"{mechanism} {target}"] = response.accuracy.tolist()
+    return found
+
+
+def conflicts(
+    model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0
+) -> dict[str, Any]:
+    """Return whom the model follows where the favoured modality is of another class."""
+    return conflict(model, dataset, favoured, seed=seed)._asdict()
+
+
+def calibrations(
+    model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0
+) -> dict[str, Any]:
+    """Return how confidence keeps up with accuracy as noise is mixed into the favoured one."""
+    response = under_noise(model, dataset, favoured, LEVELS, seed=seed)
+    return {
+        "accuracy": response.accuracy.tolist(),
+        "ece": response.ece.tolist(),
+        "reliability": [
+            [[round(x, 4) for x in bin_] for bin_ in level]
+            for level in response.reliability.tolist()
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A test of a trained model.
+
+    Parameters
+    ----------
+    about
+        What it tells, in a line.
+    report
+        From model, test samples, favoured modality and seed to numbers: of names, numbers, lists
+        and dicts of these.
+    by_level
+        Names (or their beginnings) of lists that hold a number for each of ``LEVELS``.
+    needs_attention
+        Whether a static fusion has nothing to tell it.
+    least_modalities
+        How many modalities it takes.
+
+    Examples
+    --------
+    >>> [name for name, test in EVALUATIONS.items() if test.needs_attention]
+    ['correlation', 'conflict']
+    """
+
+    about: str
+    report: Callable[[MultimodalModel, Dataset, str, int], dict[str, Any]]
+    by_level: tuple[str, ...] = ()
+    needs_attention: bool = False
+    least_modalities: int = 1
+
+    def __call__(
+        self, model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0
+    ) -> dict[str, Any]:
+        """Return the report.
+
+        Raises
+        ------
+        ValueError
+            The model has no attention to tell of, or too few modalities.
+        """
+        if self.needs_attention and not attends(model):
+            raise ValueError(
+                f"model: got {type(model.fusion).__name__}, expected a fusion with attention"
+            )
+        if len(model.modalities) < self.least_modalities:
+            raise ValueError(
+                f"model: got modalities {list(model.modalities)}, "
+                f"expected at least {self.least_modalities}"
+            )
+        return self.report(model, dataset, favoured, seed)
+
+
+MECHANISMS = get_args(Mechanism)
+EVALUATIONS = {
+    "noise": Evaluation("accuracy as one modality or all become noise", noise, MECHANISMS),
+    "correlation": Evaluation(
+        "whether attention notices noise", correlation, needs_attention=True, least_modalities=2
+    ),
+    "conflict": Evaluation(
+        "whom the model follows where the modalities disagree",
+        conflicts,
+        needs_attention=True,
+        least_modalities=2,
+    ),
+    "calibration": Evaluation(
+        "confidence as the favoured modality becomes noise", calibrations, ("accuracy", "ece")
+    ),
+}

@@ -1,0 +1,75 @@
+"""One recipe for each table and figure, one line each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rollingq_core._extras import needs
+
+with needs("train", "data"):
+    from rollingq_core.methods import DYNAMIC, METHODS
+    from rollingq_core.reproduce import closing, grid, regimes, scale
+    from rollingq_core.reproduce.reports import Report, Tested, accuracies, summarise
+    from rollingq_core.reproduce.seeds import REPORTING_SEEDS, TUNING_SEEDS
+    from rollingq_core.tables import Table
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a result record is computed, and the table that it ends with.
+
+    Parameters
+    ----------
+    about
+        What it tells, in a line.
+    report
+        What is kept of each run, for a recipe that trains methods over seeds; such recipes can be
+        computed together, from the same models.
+    methods
+        Names of the methods that it trains, in order; those that the data has no modality for are
+        left out.
+    compute
+        Its own way, for a recipe that has one: from seeds, ``out`` and ``jobs``, and ``options``.
+    seeds
+        Those of the book's own record.
+    options
+        Options of the command line that it takes, beside ``--seeds``, ``--jobs`` and ``--out``.
+    table
+        From the record to the table to end with.
+
+    Examples
+    --------
+    >>> RECIPES["table1"].methods[:2]
+    ('unimodal-audio', 'unimodal-visual')
+    """
+
+    about: str
+    report: Report | None = None
+    methods: tuple[str, ...] = DYNAMIC
+    compute: Callable[..., dict[str, Any]] | None = None
+    seeds: tuple[int, ...] = REPORTING_SEEDS
+    options: tuple[str, ...] = ("data", "setting")
+    table: Callable[[dict[str, Any]], Table] = closing.accuracy_by_level
+
+
+ALL = tuple(METHODS)
+LEANING = Tested("correlation")
+RECIPES = {
+    "comparison": Recipe("methods, noise and attention over training", summarise),
+    "table1": Recipe("accuracy of every method, static and dynamic", accuracies, ALL),
+    "table2": Recipe("whether attention notices noise", LEANING, table=closing.numbers),
+    "table3": Recipe("accuracy by kind of noise", Tested("noise"), table=closing.last_level),
+    "conflict": Recipe("whom a model follows", Tested("conflict"), table=closing.numbers),
+    "calibration": Recipe("confidence under noise", Tested("calibration")),
+    "grid": Recipe(
+        "the map of rho and beta", compute=grid.reproduce, seeds=TUNING_SEEDS, options=()
+    ),
+    "regimes": Recipe("when the anchor helps", compute=regimes.reproduce, options=()),
+    "scale": Recipe(
+        "methods at the size of a profile",
+        compute=scale.reproduce,
+        seeds=scale.SEEDS,
+        options=("data", "profile", "precision"),
+        table=closing.by_modality,
+    ),
+}

@@ -1,0 +1,77 @@
+"""What recipes keep of a trained model."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from rollingq_core._extras import needs
+
+with needs("train", "data"):
+    from rollingq_core.evaluation import (
+        EVALUATIONS,
+        LEVELS,
+        attention_contrast,
+        under_noise,
+    )
+    from rollingq_core.models.predictions import predict
+    from rollingq_core.runs.run import Run
+
+# From a method, a seed and its run to numbers.
+Report = Callable[[str, int, Run], dict[str, Any]]
+CURVES = ("air", "query_norm", "share", "gradient_norm", "validation_accuracy", "train_loss")
+
+
+def summarise(method: str, seed: int, run: Run, modality: str | None = None) -> dict[str, Any]:
+    """Return one run's numbers on the test split.
+
+    Parameters
+    ----------
+    method, seed
+        Names of the run.
+    run
+        The trained model, which has attention.
+    modality
+        The modality that noise replaces; the favoured one by default.
+    """
+    modality = modality or run.favoured
+    contrast = attention_contrast(run.model, run.data.test, modality, seed=seed)
+    normal, noisy = contrast.share
+    response = under_noise(run.model, run.data.test, modality, LEVELS, seed=seed)
+    return {
+        "method": method,
+        "seed": seed,
+        "accuracy": response.accuracy.tolist(),
+        "shares": response.share[:, contrast.index].tolist(),
+        "share_normal": float(normal.mean()),
+        "share_noisy": float(noisy.mean()),
+        "pearson": contrast.pearson,
+        "probe_accuracy": contrast.normal.probe_accuracy,
+        "events": [asdict(event) for event in run.events],
+        "history": {
+            name: [epoch.get(name) for epoch in run.result.history if name in epoch]
+            for name in CURVES
+        },
+    }
+
+
+def accuracies(method: str, seed: int, run: Run) -> dict[str, Any]:
+    """Return accuracy over noise in the data's favoured modality, whatever the method reads."""
+    clean = predict(run.model, run.data.test)
+    response = under_noise(run.model, run.data.test, run.favoured, LEVELS, seed=seed)
+    return {
+        "accuracy": response.accuracy.tolist(),
+        "probe_accuracy": clean.probe_accuracy,
+        "rotations": [event.epoch for event in run.events],
+        "parameters": sum(weights.numel() for weights in run.model.parameters()),
+    }
+
+
+class Tested:
+    """A report that is one of ``EVALUATIONS``, by name."""
+
+    def __init__(self, test: str) -> None:
+        self.test = test
+
+    def __call__(self, method: str, seed: int, run: Run) -> dict[str, Any]:
+        """Return the test's numbers."""
+        return EVALUATIONS[self.test](run.model, run.data.test, run.favoured, seed)

@@ -1,0 +1,8 @@
+"""Runs: one, one in a folder, and many at once."""
+
+from rollingq_core._extras import needs
+
+with needs("train", "data"):
+    from rollingq_core.runs.run import Plan, Run, plan, train
+
+__all__ = ["Plan", "Run", "plan", "train"]
