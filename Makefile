@@ -5,8 +5,12 @@ PYTHON ?= python3
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
+# What `make quick` runs.
+QUICK   = air.py rotation.py rolling.py attention.py attach.py balancing.py observers.py \
+          model.py evaluation.py records.py tables.py architecture.py examples.py
+
 .DEFAULT_GOAL := help
-.PHONY: help venv book test colab oldest notebooks bench mutants reproduce clean
+.PHONY: help venv book test lint quick colab oldest notebooks bench mutants reproduce clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +38,15 @@ test: $(STAMP) ## lint, then unit, notebook, book and browser tests
 	  --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
 	  --nbval-cell-timeout 300
 
+lint: $(STAMP) ## check style, order of the rooms and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py -q
+
+quick: $(STAMP) ## the tests of the method alone, in under a minute
+	$(BIN)/python -m pytest -q -m "not slow and not book and not browser" $(addprefix tests/test_,$(QUICK))
+
 colab: $(STAMP) ## run four chapters in an environment like Colab's (downloads it once)
 	$(BIN)/python scripts/colab_check.py --environment .venv-colab
 
@@ -59,6 +72,9 @@ reproduce: $(STAMP) ## compute the records in results/ again
 	for data in digits avmnist; do \
 	  $(BIN)/python -m rollingq_core reproduce comparison table2 table3 conflict calibration --data $$data || exit 1; \
 	  $(BIN)/python -m rollingq_core reproduce comparison --data $$data --setting S || exit 1; \
+	done
+	for data in digits avmnist mosi; do \
+	  $(BIN)/python -m rollingq_core reproduce table1 --data $$data || exit 1; \
 	done
 	$(BIN)/python -m rollingq_core reproduce comparison --data avmnist-new-speaker
 	$(BIN)/python -m rollingq_core reproduce comparison table2 table3 conflict calibration --data synthetic --setting T

@@ -15,9 +15,9 @@ from rollingq_core import AttentionFusion, QueryRotation, svd_rotation
 from rollingq_core.data import cremad, load_dataset, video
 from rollingq_core.data.audio import CREMAD_CODE
 from rollingq_core.rotation import plane_rotation
+from rollingq_core.runs import plan, train
 from rollingq_core.runs.replica import Replica
 from rollingq_core.runs.replicas import fit_replicas
-from rollingq_core.runs.run import plan, train
 from rollingq_core.settings import SETTINGS
 
 # Videos where PyAV can write some; else the pictures that another tool has taken from them.
@@ -58,10 +58,14 @@ def sweeps() -> list:
 
     def together():
         # Of different seeds, so that no two of them are the same run for a while.
-        plans = [plan("rollingq", data, setting, seed) for seed in range(32)]
-        fit_replicas([Replica(p.model, data, p.config, p.rolling) for p in plans])
+        plans = [plan("mt+rollingq", data, setting, seed) for seed in range(32)]
+        fit_replicas([Replica(p.model, data, p.config, p.observers) for p in plans])
 
-    return [lambda: [train("rollingq", data, setting, seed) for seed in range(32)], together]
+    def in_turn():
+        for seed in range(32):
+            train("mt+rollingq", data, setting=setting, seed=seed)
+
+    return [in_turn, together]
 
 
 def input_pipelines(folder: Path) -> list:
@@ -70,18 +74,18 @@ def input_pipelines(folder: Path) -> list:
     root = make_folder(folder / "CREMA-D", names, seconds=2.5, flvs=PICTURES == "flv")
     pictures = "pyav" if PICTURES == "flv" else "jpg"
     cremad.prepare(root, pictures=pictures)
-    train = cremad.load(root=root).train
-    batches = [range(start, start + 12) for start in range(0, len(train) - 11, 12)]
+    clips = cremad.load(root=root).train
+    batches = [range(start, start + 12) for start in range(0, len(clips) - 11, 12)]
 
     def decoded():
         for batch in batches:
             samples = [cremad.sample(names[index], root, CREMAD_CODE, pictures) for index in batch]
-            for name, transform in train.transforms.items():
+            for name, transform in clips.transforms.items():
                 transform(torch.from_numpy(np.stack([sample[name] for sample in samples])))
 
     def cached():
         for batch in batches:
-            train.__getitems__(batch)
+            clips.__getitems__(batch)
 
     return [decoded, cached]
 

@@ -100,11 +100,11 @@ BookFigure(
 # collection of images.
 
 # %%
-from rollingq_core.runs.run import train
+from rollingq_core.runs import train
 from rollingq_core.settings import SETTINGS
 
-static = train("uniform", data, SETTINGS["P"], seed=0)
-dynamic = train("mt", data, SETTINGS["P"], seed=0)
+static = train("uniform", data, setting=SETTINGS["P"], seed=0)
+dynamic = train("mt", data, setting=SETTINGS["P"], seed=0)
 
 # %% [markdown]
 # Which sense is the better one? A *probe*, a linear classifier on one encoder's features, tells.
@@ -226,11 +226,14 @@ BookFigure(
 )
 
 # %% tags=["nbval-check-output"]
+from rollingq_core.methods import METHODS
+
 print("noise      0 /  0.5 /    1, accuracy in %")
 for method in ("uniform", "mt", "mt+rollingq"):
     rows = [run["accuracy"] for run in of_method(record["runs"], method)]
     means = [100 * mean_interval(column)[0] for column in zip(*rows, strict=True)]
-    print(f"{method:9}", " / ".join(f"{means[at]:.1f}" for at in (0, 2, 4)))
+    label = METHODS[method].label
+    print(f"{label:9}", " / ".join(f"{means[at]:.1f}" for at in (0, 2, 4)))
 
 # %% [markdown]
 # Read it twice. First the static model: with all attention equal, it keeps far more of its accuracy
@@ -386,7 +389,7 @@ print(f"accuracy lost: {100 * lost:.1f} points")
 reactions = {0.2: contrast}
 for noise in (0.0, 0.5):
     other = load_dataset("digits", seed=0, token_noise=noise)
-    trained = train("mt", other, SETTINGS["P"], seed=0).model
+    trained = train("mt", other, setting=SETTINGS["P"], seed=0).model
     reactions[noise] = attention_contrast(trained, data.test, "audio")
 
 # %% tags=["nbval-check-output"]

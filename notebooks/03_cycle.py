@@ -366,7 +366,7 @@ from rollingq_core.models.small import build_model
 from rollingq_core.runs.run import one_thread
 from rollingq_core.settings import SETTINGS
 from rollingq_core.theory import path_sizes
-from rollingq_core.training.loop import fit
+from rollingq_core.training import fit
 
 # %%
 setting = SETTINGS["T"]
@@ -498,12 +498,14 @@ def gradients(record, method):
 # without any cycle as well.
 
 # %% tags=["nbval-check-output"]
+from rollingq_core.methods import METHODS
+
 for record in (digits, speech):
     for method in ("mt", "mt+rollingq", "uniform"):
         norms = gradients(record, method)
         ahead = 100 * (norms[..., 0] > norms[..., 1]).mean()
         ratio = np.exp(np.log(norms[..., 0] / norms[..., 1]).mean())
-        name = f"{record['config']['data']:8} {method:9}"
+        name = f"{record['config']['data']:8} {METHODS[method].label:9}"
         print(f"{name} audio ahead in {ahead:3.0f} % of epochs, {ratio:.1f} times")
 
 # %% [markdown]
@@ -571,7 +573,8 @@ for record in (digits, speech):
         ]
         mean, half = mean_interval(found)
         assert mean > half
-        print(f"{record['config']['data']:8} {method:9} {mean:.2f} ± {half:.2f}")
+        name = f"{record['config']['data']:8} {METHODS[method].label:9}"
+        print(f"{name} {mean:.2f} ± {half:.2f}")
 
 # %% [markdown]
 # **Once learned, the gradient is gone.** Audio's own gradient falls to a fraction while its share
@@ -610,7 +613,8 @@ def vision(run):
 for record in (digits, speech):
     for pair in (("mt", "uniform"), ("mt+rollingq", "mt")):
         mean, half = paired_difference(record["runs"], *pair, vision)
-        name = f"{record['config']['data']:8} {pair[0]} − {pair[1]}"
+        compared = " − ".join(METHODS[method].label for method in pair)
+        name = f"{record['config']['data']:8} {compared}"
         print(f"{name:28} {signed(mean, 1)} ± {half:.1f} points")
 
 # %% tags=["nbval-check-output"]
@@ -816,7 +820,7 @@ for name, paths_of in turns.items():
 
 # %%
 from rollingq_core.models.predictions import predict
-from rollingq_core.runs.run import plan
+from rollingq_core.runs import plan
 from rollingq_core.runs.replica import Replica
 from rollingq_core.runs.replicas import fit_replicas
 
@@ -827,8 +831,8 @@ small = {"train_samples": 1000, "validation_samples": 500, "test_samples": 100}
 def replica(cls_std, strength, seed):
     own = replace(setting, cls_std=cls_std, training=brief)
     tokens = load_dataset("synthetic", seed=seed, audio_strength=strength, **small)
-    model, config, _ = plan("mt", tokens, own, seed)
-    return Replica(model, tokens, config)
+    model, config, observers = plan("mt", tokens, own, seed)
+    return Replica(model, tokens, config, observers)
 
 
 # %% [markdown]

@@ -55,10 +55,12 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
 # %%
 from rollingq_core.data import load_dataset
 from rollingq_core.evaluation import attention_contrast
-from rollingq_core.runs.run import train
+from rollingq_core.methods import METHODS as ALL
+from rollingq_core.runs import train
 from rollingq_core.settings import SETTINGS
 
 METHODS = ("mt", "mt+rollingq", "mt+random_matched")
+labels = {method: ALL[method].label for method in METHODS}
 SEEDS = range(5)
 
 
@@ -68,7 +70,8 @@ def train_and_look(seed):
     data, events, found = load_dataset("digits", seed=seed), None, {}
     for method in METHODS:
         schedule = events if method == "mt+random_matched" else None
-        run = train(method, data, SETTINGS["P"], seed, schedule=schedule)
+        options = {"setting": SETTINGS["P"], "seed": seed, "schedule": schedule}
+        run = train(method, data, **options)
         events = run.events or events
         contrast = attention_contrast(run.model, data.test, "audio", seed=seed)
         found[method] = contrast, run.result.history
@@ -110,7 +113,7 @@ contrasts = {method: [run[method][0] for run in runs] for method in METHODS}
 from rollingq_core.plots import BookFigure, key_distributions
 
 pictured = {
-    "mt": contrasts["mt"][0],
+    "vanilla": contrasts["mt"][0],
     "RollingQ": contrasts["mt+rollingq"][0],
 }
 
@@ -142,7 +145,7 @@ for method in METHODS:
     normal = min(fraction_ahead(contrast.normal) for contrast in contrasts[method])
     noisy = min(fraction_ahead(contrast.noisy) for contrast in contrasts[method])
     assert normal > 0.9 and noisy > 0.9
-    print(f"{method}: {normal:.0%}, with noise for audio {noisy:.0%}")
+    print(f"{labels[method]}: {normal:.0%}, with noise for audio {noisy:.0%}")
 
 # %% [markdown]
 # The first claim holds, and more widely than it was made: it holds for RollingQ too, and for the
@@ -187,10 +190,7 @@ normal = {
 # %%
 import numpy as np
 
-from rollingq_core.plots import METHODS as STYLES
 from rollingq_core.plots import Table
-
-labels = {method: STYLES[method]["label"] for method in METHODS}
 
 
 # %% tags=["hide-input"]
@@ -230,7 +230,8 @@ def ratios(method):
 for method in METHODS:
     found = ratios(method)
     print(
-        f"{method}: norm of visual / audio keys {min(found):.2f} to {max(found):.2f}"
+        f"{labels[method]}: norm of visual / audio keys "
+        f"{min(found):.2f} to {max(found):.2f}"
     )
 assert min(ratios("mt")) > 1.2 and max(ratios("mt+rollingq")) < 0.9
 
@@ -239,8 +240,7 @@ assert min(ratios("mt")) > 1.2 and max(ratios("mt+rollingq")) < 0.9
 # the same lean, quite different attention. Paired by seed:
 
 # %%
-from rollingq_core.plots import mean_interval
-from rollingq_core.plots.training import signed
+from rollingq_core.plots import mean_interval, signed
 
 
 def paired(method, name):
@@ -358,7 +358,8 @@ for method in METHODS:
     )
     assert with_gap > with_air + 0.05 and with_gap > 0.85
     print(
-        f"{method}: correlation with AIR {with_air:.2f}, with the gap {with_gap:.2f}"
+        f"{labels[method]}: correlation with AIR {with_air:.2f}, "
+        f"with the gap {with_gap:.2f}"
     )
 
 # %% [markdown]
@@ -463,7 +464,8 @@ print("correlation of audio's share with “audio is noise”, mean of 5 seeds")
 for method in METHODS:
     found = [contrast.pearson for contrast in contrasts[method]]
     assert -0.7 < min(found) and max(found) < 0
-    print(f"{method}: {signed(np.mean(found), 2)} ± {mean_interval(found)[1]:.2f}")
+    mean, half = mean_interval(found)
+    print(f"{labels[method]}: {signed(mean, 2)} ± {half:.2f}")
 
 # %% [markdown]
 # This is not the story that we set out with. In the vanilla model the keys *do* notice noise: their
@@ -595,7 +597,7 @@ def entry(estimate, value):
 
 
 Table(
-    ["last epoch", "mt", *(f"{labels[m]} − vanilla" for m in METHODS[1:])],
+    ["last epoch", "vanilla", *(f"{labels[m]} − vanilla" for m in METHODS[1:])],
     [
         [name, *(entry(e, value) for e in estimates)]
         for name, value in quantities.items()

@@ -63,14 +63,15 @@ from rollingq_core import QueryRotation
 from rollingq_core.data import load_dataset
 from rollingq_core.models.predictions import predict
 from rollingq_core.runs.run import one_thread, plan
-from rollingq_core.training.loop import fit
+from rollingq_core.training import fit
 
 
 # %% tags=["hide-input"]
 def with_one_turn(seed):
     """Return the answers epoch by epoch, the event, and the query before and after it."""
     data, answers, kept = load_dataset("digits", seed=seed), [], []
-    model, config, rolling = plan("mt+rollingq", data, one_turn, seed)
+    model, config, (observer,) = plan("mt+rollingq", data, one_turn, seed)
+    rolling = observer.rolling
 
     def look(epoch):
         if epoch["stage"] == "fusion" and epoch["rotation"]:
@@ -83,7 +84,7 @@ def with_one_turn(seed):
             answers.append(predict(model, data.test))
 
     with one_thread():
-        fit(model, data, config, rolling, on_epoch=look)
+        fit(model, data, config, observers=[observer], on_epoch=look)
     return answers, rolling.events[0], kept
 
 
@@ -601,6 +602,7 @@ for name, (values, digits) in quantities.items():
 # what turning changes at the end of training, on clean samples.
 
 # %% tags=["nbval-check-output"]
+from rollingq_core.methods import METHODS
 from rollingq_core.plots import paired_difference
 
 compared = records["comparison-digits-P"]["runs"]
@@ -608,7 +610,7 @@ means = {}
 for method in ("mt+rollingq", "mt"):
     kept = [100 * run["accuracy"][0] for run in of_method(compared, method)]
     means[method], half = mean_interval(kept)
-    print(f"{method}: {means[method]:.1f} ± {half:.1f} %")
+    print(f"{METHODS[method].label}: {means[method]:.1f} ± {half:.1f} %")
 mean, half = paired_difference(
     compared, "mt+rollingq", "mt", lambda run: 100 * run["accuracy"][0]
 )

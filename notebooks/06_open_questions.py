@@ -358,7 +358,7 @@ print("their ends:", [f"{float(10 ** line[-1]):.2f}" for line in products])
 from dataclasses import replace
 
 from rollingq_core.data import load_dataset
-from rollingq_core.runs.run import train
+from rollingq_core.runs import train
 from rollingq_core.settings import SETTINGS
 
 setting = SETTINGS["T"]
@@ -368,7 +368,8 @@ brief = replace(setting, training=replace(setting.training, epochs=5))
 # %%
 def leaning_layer(seed):
     """A trained fusion layer, and tokens and labels to go on training it."""
-    run = train("mt", load_dataset("synthetic", seed=seed), brief, seed=seed)
+    data = load_dataset("synthetic", seed=seed)
+    run = train("mt", data, setting=brief, seed=seed)
     data, encoders = run.data.train, run.model.eval().encoders
     with torch.no_grad():
         tokens = [encoders[name](x).double() for name, x in data.inputs.items()]
@@ -383,7 +384,7 @@ from torch.nn.functional import cross_entropy
 
 
 # %%
-def train(layer, optimiser, steps, data):
+def take_steps(layer, optimiser, steps, data):
     """Take one step on each of the batches numbered `steps`."""
     tokens, labels = data
     for step in steps:
@@ -472,10 +473,10 @@ def logits_after(make, way):
     """Ten steps, a turn, perhaps a fold, ten more steps: the logits at the end."""
     mine = copy.deepcopy(layer)
     optimiser = make(mine.parameters())
-    turn(mine, train(mine, optimiser, range(10), (tokens, labels)))
+    turn(mine, take_steps(mine, optimiser, range(10), (tokens, labels)))
     if way != "kept":
         fold(mine, optimiser, buffers=way == "weights and buffers")
-    train(mine, optimiser, range(10, 20), (tokens, labels))
+    take_steps(mine, optimiser, range(10, 20), (tokens, labels))
     return mine(tokens).logits.detach()
 
 
@@ -545,7 +546,7 @@ def drift(layer, state, data, reset):
     for p in (mine.cls, *mine.q_proj.parameters()) if reset else ():
         optimiser.state[p]["momentum_buffer"].zero_()
     before = query_of(mine)
-    train(mine, optimiser, [20], data)
+    take_steps(mine, optimiser, [20], data)
     return query_of(mine) - before
 
 
@@ -556,7 +557,7 @@ from torch.nn.functional import cosine_similarity
 # %%
 def momentum_at_a_turn(layer, data):
     optimiser = OPTIMISERS["SGD, momentum"](layer.parameters())
-    output = train(layer, optimiser, range(20), data)
+    output = take_steps(layer, optimiser, range(20), data)
     state = optimiser.state_dict()
     old = drift(layer, state, data, False) - drift(layer, state, data, True)
     before = query_of(layer)
@@ -644,7 +645,7 @@ heads = 4
 several = AttentionFusion(32, 10, num_heads=heads, cls_std=1.0).double()
 optimiser = OPTIMISERS["SGD, momentum"](several.parameters())
 for _ in range(4):
-    train(several, optimiser, range(31), (tokens, labels))
+    take_steps(several, optimiser, range(31), (tokens, labels))
 
 # %%
 from rollingq_core import attention_imbalance_rate

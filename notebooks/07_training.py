@@ -49,16 +49,17 @@ for name in ("rho", "beta", "max_rotations", "start_epoch", "spacing", "cls_std"
     print(f"{name:14} {getattr(setting, name)}")
 
 # %% [markdown]
-# RollingQ stands beside the loop. `fit` shows it each batch's output and closes each epoch; the
-# model and the optimizer know nothing of it. (`one_thread`: matrices this small gain nothing from
-# a second core.)
+# RollingQ stands beside the loop, as an *observer*: `fit` shows it each batch's output and closes
+# each epoch; the model and the optimizer know nothing of it. (`one_thread`: matrices this small gain
+# nothing from a second core.)
 
 # %%
+from rollingq_core import RollingQ
+from rollingq_core.balancing import Rolling
 from rollingq_core.data import load_dataset
 from rollingq_core.models.small import build_model
 from rollingq_core.runs.run import one_thread
-from rollingq_core.rolling import RollingQ
-from rollingq_core.training.loop import fit
+from rollingq_core.training import fit
 
 data = load_dataset("digits", seed=0)
 model = build_model(data, setting, seed=0)
@@ -73,7 +74,7 @@ rolling = RollingQ(
     spacing=setting.spacing,
 )
 with one_thread():
-    result = fit(model, data, setting.training, rolling)
+    result = fit(model, data, setting.training, observers=[Rolling(rolling)])
 
 # %% [markdown]
 # Each rotation leaves an event (Table 7.1): when, how large AIR was ({ref}`Eq. 9 <eq-paper-9>`), the
@@ -266,6 +267,7 @@ BookFigure(
 import numpy as np
 
 # %%
+from rollingq_core.methods import METHODS
 from rollingq_core.plots import of_method, paired_difference, starred
 
 LAST = {
@@ -282,7 +284,7 @@ for record in (digits, speech):
             found = starred(
                 *paired_difference(record["runs"], "mt+rollingq", other, value), 2
             )
-            print(f"  {name:14} RollingQ − {other:15} {found}")
+            print(f"  {name:14} RollingQ − {METHODS[other].label:18} {found}")
 
 # %% [markdown]
 # On the digits AIR ends where vanilla's does, as far as the interval can tell; on recorded speech it
@@ -390,7 +392,7 @@ difference_table(
 
 # %% tags=["nbval-check-output"]
 for record in (digits, speech):
-    print(record["config"]["data"], "random_matched − vanilla, points")
+    print(record["config"]["data"], "| random, same angle − vanilla, points")
     for place, level in enumerate(record["levels"]):
         mean, half = paired_difference(
             record["runs"],
@@ -421,7 +423,7 @@ for record in (digits, speech):
     print(record["config"]["data"], "fall of audio's share")
     for method in ("mt", "mt+rollingq"):
         found = [fall(run) for run in of_method(record["runs"], method)]
-        print(f"  {method:20}", starred(*mean_interval(found), 3))
+        print(f"  {METHODS[method].label:20}", starred(*mean_interval(found), 3))
     less = paired_difference(record["runs"], "mt+rollingq", "mt", fall)
     print("  RollingQ − vanilla  ", starred(*less, 3))
 
@@ -433,7 +435,7 @@ for record in (digits, speech):
     for level in (0.75, 1.0):
         place = record["levels"].index(level)
         means = {
-            m: 100
+            METHODS[m].label: 100
             * np.mean([r["accuracy"][place] for r in of_method(record["runs"], m)])
             for m in everyone
         }
@@ -564,11 +566,10 @@ for one, other in ((3.0, 0.3), (10.0, 1.0)):
 from dataclasses import replace
 
 # %%
-from rollingq_core.runs.run import train
+from rollingq_core.runs import train
 
-restless = train(
-    "mt+rollingq", data, replace(setting, max_rotations=40, spacing=1), seed=0
-)
+often = replace(setting, max_rotations=40, spacing=1)
+restless = train("mt+rollingq", data, setting=often, seed=0)
 fusion = [e for e in restless.result.history if e["stage"] == "fusion"]
 accuracy = [100 * e["validation_accuracy"] for e in fusion]
 losses = [

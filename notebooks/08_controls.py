@@ -33,7 +33,7 @@ from importlib.util import find_spec
 if find_spec("rollingq_core") is None:  # on Colab: install the book's package
     from IPython import get_ipython
 
-    package = "rollingq-core[plots]"
+    package = "rollingq-core[data,plots]"
     url = "https://github.com/rollingq-book/rollingq-book"
     get_ipython().run_line_magic("pip", f'install -q "{package} @ git+{url}"')
 
@@ -178,6 +178,7 @@ BookFigure(
 # the 95 % interval; a star where the interval leaves 0 out.
 
 # %%
+from rollingq_core.methods import METHODS
 from rollingq_core.plots import paired_difference, starred
 
 levels = records["digits-P"]["levels"]
@@ -202,7 +203,10 @@ for name, record in records.items():
             "·" if abs(mean) <= half else "+" if mean > 0 else "−"
             for mean, half in found
         )
-        print(f"  − {baseline}\n   ", " ".join(starred(*pair) for pair in found))
+        print(
+            f"  − {METHODS[baseline].label}\n   ",
+            *(starred(*pair) for pair in found),
+        )
 
 # %% [markdown]
 # ### Attention that goes the wrong way
@@ -331,10 +335,11 @@ def count(differences, keep=lambda key: True):
 
 # %% tags=["nbval-check-output"]
 for (baseline, level), differences in contrasts.items():
-    print(f"RollingQ − {baseline:15} noise {level:<4}", count(differences))
+    label = METHODS[baseline].label
+    print(f"RollingQ − {label:18} noise {level:<4}", count(differences))
 
 # %% tags=["nbval-check-output"]
-print("RollingQ − random_matched, noise 0.5")
+print("RollingQ − the random turn by the same angle, noise 0.5")
 for place, axis in enumerate(
     ("cls_std", "visual_strength", "train_samples", "budgets")
 ):
@@ -519,7 +524,7 @@ print(f"{len(wins)} or more by chance: probability {chance:.3f}")
 # ```{exercise} Code: your own regime
 # :label: ex-controls-3
 # Choose a sharpness and a gap outside the map, and compare RollingQ with the matched random turn over
-# three seeds with `rollingq_core.sweep.sweep`. Can three seeds tell the two apart? Which seeds should you
+# three seeds with `rollingq_core.runs.sweep.sweep`. Can three seeds tell the two apart? Which seeds should you
 # take if you want to report it?
 # ```
 #
@@ -530,9 +535,9 @@ print(f"{len(wins)} or more by chance: probability {chance:.3f}")
 # %%
 from dataclasses import replace
 
-from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.settings import SETTINGS
+from rollingq_core.reproduce.reports import summarise
 from rollingq_core.runs.sweep import sweep
+from rollingq_core.settings import SETTINGS
 
 own = sweep(
     "synthetic",

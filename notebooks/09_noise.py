@@ -40,6 +40,7 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
     get_ipython().run_line_magic("pip", f'install -q "{package} @ git+{url}"')
 
 # %%
+from rollingq_core.methods import METHODS as ALL
 from rollingq_core.records import read_record
 
 NAMES = {
@@ -48,6 +49,7 @@ NAMES = {
     "synthetic-T": "synthetic, T",
 }
 METHODS = ["mt", "mt+rollingq", "mt+random_matched", "mt+random_free", "uniform"]
+LABELS = {method: ALL[method].label for method in METHODS}
 
 
 # %%
@@ -141,7 +143,7 @@ print(
 # %%
 from rollingq_core.data import load_dataset
 from rollingq_core.evaluation import attention_contrast
-from rollingq_core.runs.run import train
+from rollingq_core.runs import train
 from rollingq_core.settings import SETTINGS
 
 tokens = load_dataset("synthetic", seed=0)
@@ -149,12 +151,12 @@ tokens = load_dataset("synthetic", seed=0)
 
 # %%
 def trained_and_asked(method):
-    model = train(method, tokens, SETTINGS["T"], seed=0).model
+    model = train(method, tokens, setting=SETTINGS["T"], seed=0).model
     return attention_contrast(model, tokens.test, "audio")
 
 
 contrasts = {
-    "mt": trained_and_asked("mt"),
+    "vanilla": trained_and_asked("mt"),
     "RollingQ": trained_and_asked("mt+rollingq"),
 }
 
@@ -272,7 +274,7 @@ def differences(name, values, baselines=("mt", "mt+random_matched"), digits=2):
                 )
                 for value in values
             ]
-            print(f"{label}: RollingQ − {baseline}\n   ", *found)
+            print(f"{label}: RollingQ − {LABELS[baseline]}\n   ", *found)
 
 
 # %% tags=["nbval-check-output"]
@@ -378,7 +380,6 @@ def gain(record, method, column, kind="effective", baseline="mt"):
 
 
 # %% tags=["hide-input", "nbval-check-output"]
-from rollingq_core.plots import METHODS as STYLES
 from rollingq_core.plots import Table, signed
 
 TARGETS = ("audio", "visual", "both")
@@ -387,7 +388,7 @@ for label, record in tables["table3"].items():
     for method in METHODS[1:]:
         found = [gain(record, method, f"mix {target}") for target in TARGETS]
         cells = [f"{signed(mean, 1)} ± {half:.1f}" for mean, half in found]
-        rows.append([f"{label}: {STYLES[method]['label']}", *cells])
+        rows.append([f"{label}: {LABELS[method]}", *cells])
 Table(
     ["noise in", *TARGETS],
     rows,
@@ -408,7 +409,7 @@ def shown(record, method, column, kind, baseline="mt"):
 print("noise mixed into audio, visual, both; the area under the curve, points\n")
 for label, record in tables["table3"].items():
     for method in METHODS[1:]:
-        print(f"{label}: {method} − vanilla")
+        print(f"{label}: {LABELS[method]} − vanilla")
         print("   ", shown(record, method, "mix", "relative"))
 
 # %% tags=["nbval-check-output"]
@@ -416,7 +417,7 @@ print("effective robustness, RollingQ minus …\n")
 for label, record in tables["table3"].items():
     for baseline in ("mt+random_matched", "uniform"):
         found = shown(record, "mt+rollingq", "mix", "effective", baseline)
-        print(f"{label}: {baseline}\n    {found}")
+        print(f"{label}: {LABELS[baseline]}\n    {found}")
 
 # %% tags=["nbval-check-output"]
 print("effective robustness, RollingQ − vanilla\n")

@@ -191,19 +191,22 @@ import os
 import tempfile
 from pathlib import Path
 
+from rollingq_core.training import Machine
+
 # %%
 # For example "/content/drive/MyDrive/rollingq".
 RUNS = Path(os.environ.get("ROLLINGQ_RUNS") or tempfile.mkdtemp())
 SEED = 0
-MACHINE = {}
+OPTIONS = {}
 if profile == "gpu" and torch.cuda.is_available():
     fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    MACHINE = {
-        "precision": "bf16-mixed" if fast else "16-mixed",
-        "accumulate": 1,  # 4 cuts each batch into four, for a GPU with less memory
-        "num_workers": 2,
-        "progress": True,
-    }
+    machine = Machine(
+        accelerator="auto",
+        precision="bf16-mixed" if fast else "16-mixed",
+        accumulate=1,  # 4 cuts each batch into four, for a GPU with less memory
+        workers=2,
+    )
+    OPTIONS = {"machine": machine, "progress": True}
 
 # %% [markdown]
 # First the baseline. The figure is drawn anew as the run goes on (Figure 15.1).
@@ -229,7 +232,7 @@ vanilla = train_in(
     RUNS / f"{DATA}-mt-{SEED}",
     RunDescription.of_profile(DATA, "mt", profile, SEED),
     watch=live("One run without rotations"),
-    **MACHINE,
+    **OPTIONS,
 )
 
 # %% [markdown]
@@ -240,7 +243,7 @@ rolled = train_in(
     RUNS / f"{DATA}-mt+rollingq-{SEED}",
     RunDescription.of_profile(DATA, "mt+rollingq", profile, SEED),
     watch=live("One run with RollingQ"),
-    **MACHINE,
+    **OPTIONS,
 )
 
 # %% [markdown]
@@ -380,13 +383,15 @@ def cell(values):
 
 
 # %% tags=["hide-input"]
+from rollingq_core.methods import METHODS as ALL
+
 rows = []
-for method, name in (("mt", "mt"), ("mt+rollingq", "mt+rollingq")):
+for method in ("mt", "mt+rollingq"):
     runs = [r["runs"][0] for r in mine if r["config"]["method"] == method]
     rows.append(
         [
-            name.replace("mt+rollingq", "RollingQ"),
-            f"{100 * quoted[name]['accuracy']:.1f}",
+            ALL[method].label,
+            f"{100 * quoted[method]['accuracy']:.1f}",
             cell([run["mix audio"][0] for run in runs]),
             cell([run["mix audio"][-1] for run in runs]),
             str(len(runs)),
@@ -524,7 +529,7 @@ for method in METHODS[:3]:
     rises = [run["share_noisy"] - run["share_normal"] for run in runs]
     count = sum(rise > 0 for rise in rises)
     print(
-        f"{method:15} {starred(*mean_interval(rises), 2)} rises at {count} of {len(runs)} seeds"
+        f"{ALL[method].label:18} {starred(*mean_interval(rises), 2)} rises at {count} of {len(runs)} seeds"
     )
 
 # %% [markdown]

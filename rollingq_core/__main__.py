@@ -6,6 +6,7 @@ from importlib import import_module
 
 import torch
 
+from rollingq_core import __version__
 from rollingq_core._extras import needs
 
 DESCRIPTION = "Train, test and reproduce the models of the RollingQ book."
@@ -14,6 +15,7 @@ COMMANDS = {
     "train": ("train", "data"),
     "evaluate": ("train", "data"),
     "reproduce": ("train", "data"),
+    "methods": ("train",),
     "data": ("data", "video"),
 }
 
@@ -27,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     stopped = "stopped; run it again"
     given = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="rollingq", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     # One command needs no library of another.
     asked = [name for name in COMMANDS if name in given[:1]]

@@ -29,7 +29,7 @@ def require_tensor(
     like: Tensor | None = None,
     *,
     finite: bool = True,
-):
+) -> Tensor:
     """Return ``value`` when it is a finite, non-empty float tensor with these axes.
 
     Parameters
@@ -67,9 +67,11 @@ def require_tensor(
     return value
 
 
-def require_direction(name: str, value: object, axes: Sequence[str], like: Tensor | None = None):
+def require_direction(
+    name: str, value: object, axes: Sequence[str], like: Tensor | None = None
+) -> Tensor:
     """As :func:`require_tensor`, and each row must have a norm above 0."""
-    require_tensor(name, value, axes, like)
+    value = require_tensor(name, value, axes, like)
     pointing = value.any(dim=-1)
     if holds(~pointing.all()):
         raise ValueError(
@@ -102,7 +104,7 @@ def require_width(name: str, value: object, dim: int) -> None:
 
 def require_number(
     name: str,
-    value: float,
+    value: float | Tensor,
     *,
     above: float = -math.inf,
     at_least: float = -math.inf,
@@ -145,8 +147,8 @@ def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}: got {value!r}, expected one of {tuple(choices)}")
 
 
-def require_observation(query: Tensor, mean_keys: Tensor) -> None:
-    """Check the shapes of what RollingQ observes: ``[d]`` or ``[B, d]``, and ``[B, M, d]``."""
+def require_observation(query: object, mean_keys: object) -> tuple[Tensor, Tensor]:
+    """Return what RollingQ observes when it has shape ``[d]`` or ``[B, d]``, and ``[B, M, d]``."""
     if not isinstance(query, Tensor) or not isinstance(mean_keys, Tensor):
         raise ValueError(
             f"output: got a query of type {type(query).__name__} and mean_keys of type "
@@ -160,6 +162,7 @@ def require_observation(query: Tensor, mean_keys: Tensor) -> None:
         raise ValueError(f"output.mean_keys: got shape {keys}, expected [B, M, d] with M >= 2")
     if rows not in (keys[2:], keys[::2]):
         raise ValueError(f"output.query: got shape {rows}, expected {keys[2:]} or {keys[::2]}")
+    return query, mean_keys
 
 
 def require_tokens(
@@ -205,7 +208,7 @@ def require_tokens(
     return padded
 
 
-def _require_modality(name: str, z: object, like: Tensor) -> None:
+def _require_modality(name: str, z: Tensor, like: Tensor) -> None:
     found = None
     if not isinstance(z, Tensor):
         found = type(z).__name__

@@ -2,12 +2,13 @@
 
 import gc
 from collections.abc import Iterator
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 
-def is_plain_linear(module: nn.Module) -> bool:
+def is_plain_linear(module: object) -> TypeGuard[nn.Linear]:
     """Whether calling ``module`` is ``x W' + b`` with the ``W`` and ``b`` that it holds.
 
     False for whatever may do more: a wrapper (an adapter such as LoRA), a subclass, a
@@ -109,7 +110,7 @@ def _other_places(linear: nn.Linear) -> Iterator[str]:
                 yield f"{type(module).__name__}.{name}"
 
 
-def _held(module: nn.Module, kind: str) -> list[tuple[str, object]]:
+def _held(module: nn.Module, kind: str) -> list[tuple[str, Any]]:
     # A module under construction has none yet, and a scripted one keeps its own kind of dict.
     held = vars(module).get(kind)
     return [*held.items()] if isinstance(held, dict) else []

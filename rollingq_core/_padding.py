@@ -36,7 +36,7 @@ def as_padding(padding: Mapping[str, Any] | None, names: Mapping[str, Any], size
     if clash := [name for name in names if padding_name(name) in names]:
         taken = [padding_name(name) for name in clash]
         raise ValueError(f"inputs: got modalities {taken}, expected other names: those of padding")
-    padding = {name: torch.as_tensor(mask) for name, mask in (padding or {}).items()}
+    padding = {name: _as_mask(name, mask) for name, mask in (padding or {}).items()}
     if foreign := sorted(set(padding) - set(names)):
         raise ValueError(f"padding: got modalities {foreign}, expected some of {[*names]}")
     for name, mask in padding.items():
@@ -52,6 +52,14 @@ def as_padding(padding: Mapping[str, Any] | None, names: Mapping[str, Any], size
                 f"padding: got {int(empty.sum())} samples with only padding, expected a token"
             )
     return padding
+
+
+def _as_mask(name: str, mask: Any) -> Tensor:
+    try:
+        return torch.as_tensor(mask)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(mask).__name__
+        raise ValueError(f"padding[{name!r}]: got {kind}, expected bool ({error})") from error
 
 
 def pooled(tokens: Tensor, mask: Tensor | None, pool: str) -> Tensor:

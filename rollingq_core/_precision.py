@@ -70,6 +70,8 @@ class ExactBuffers(nn.Module):
         super()._apply(fn, recurse)
         for name, buffer in self._buffers.items():
             old = exact[name]
+            assert buffer is not None  # torch would allow it
+            assert old is not None
             kept = at_least_float32(buffer.dtype) if old.is_floating_point() else old.dtype
             if buffer.dtype != kept:
                 self._buffers[name] = old.to(buffer.device, kept)

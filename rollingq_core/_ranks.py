@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, distributed
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, Sampler
 
 
 def world_size() -> int:
@@ -54,7 +54,7 @@ class OwnPart(Sampler[list[int]]):
     A process that would get none gets the batch's first sample, to keep step with the others.
     """
 
-    def __init__(self, whole: Sampler[list[int]]) -> None:
+    def __init__(self, whole: BatchSampler) -> None:
         self.whole = whole
 
     def __len__(self) -> int:

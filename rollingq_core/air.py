@@ -61,8 +61,10 @@ def modality_cosines(query: Tensor, mean_keys: Tensor) -> Tensor:
     query, mean_keys = query.to(wide), mean_keys.to(wide)
     query = query if query.dim() == 1 else query.unsqueeze(1)
     # Scaled by the largest entry first, so that no square under- or overflows.
-    rows = [x / x.abs().amax(-1, keepdim=True).clamp(min=tiny) for x in (query, mean_keys)]
-    return cosine_similarity(*rows, dim=-1, eps=tiny)
+    query, mean_keys = [
+        x / x.abs().amax(-1, keepdim=True).clamp(min=tiny) for x in (query, mean_keys)
+    ]
+    return cosine_similarity(query, mean_keys, dim=-1, eps=tiny)
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,9 @@ class RunningExpectation:
         self.sums: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def update(self, query: Tensor, mean_keys: Tensor) -> None:
+    def update(self, query: Tensor | None, mean_keys: Tensor | None) -> None:
         """Add one batch: ``query`` of shape ``[d]`` or ``[B, d]``, ``mean_keys`` ``[B, M, d]``."""
-        require_observation(query, mean_keys)
+        query, mean_keys = require_observation(query, mean_keys)
         # Apple's mps has no float64.
         wide = torch.float32 if mean_keys.device.type == "mps" else torch.float64
         keys = mean_keys.to(wide)

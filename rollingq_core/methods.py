@@ -11,7 +11,7 @@ from rollingq_core.fusion.attention import AttentionFusion
 from rollingq_core.fusion.concat import ConcatFusion
 from rollingq_core.fusion.shape import FusionShape
 from rollingq_core.models.multimodal import MultimodalModel
-from rollingq_core.rolling import RollingQ, RotationEvent
+from rollingq_core.rolling import RollingQ, Rotation, RotationEvent
 from rollingq_core.settings import Setting
 
 with needs("train"):
@@ -34,7 +34,7 @@ def rolling(
     seed: int,
     schedule: Schedule = None,
     *,
-    rotation: str = "minimal",
+    rotation: Rotation = "minimal",
 ) -> list[Observer]:
     """Return Algorithm 1, or a control that turns elsewhere."""
     found = RollingQ(

@@ -73,18 +73,23 @@ def read_record(name: str, folder: str | Path | None = None) -> dict[str, Any]:
 
 
 def _renamed(content: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with its methods under the names they have now."""
-    config, runs = content.get("config"), content.get("runs")
-    if isinstance(config, dict) and isinstance(config.get("methods"), list):
-        names = [RENAMED.get(name, name) for name in config["methods"]]
-        content = content | {"config": config | {"methods": names}}
-    if isinstance(runs, list) and all(isinstance(run, dict) for run in runs):
-        rows = [
-            run | {"method": RENAMED.get(run["method"], run["method"])} if "method" in run else run
-            for run in runs
-        ]
-        content = content | {"runs": rows}
+    """Return a record, or a part of one, with its methods under the names they have now."""
+    config = content.get("config")
+    if isinstance(config, dict):
+        config = _with_new_name(config)
+        if isinstance(config.get("methods"), list):
+            config = config | {"methods": [RENAMED.get(name, name) for name in config["methods"]]}
+        content = content | {"config": config}
+    for key in ("runs", "rows"):
+        rows = content.get(key)
+        if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+            content = content | {key: [_with_new_name(row) for row in rows]}
     return content
+
+
+def _with_new_name(row: dict[str, Any]) -> dict[str, Any]:
+    name = row.get("method")
+    return row | {"method": RENAMED[name]} if isinstance(name, str) and name in RENAMED else row
 
 
 def checksum(content: dict[str, Any]) -> str:

@@ -148,8 +148,8 @@ class RollingQ:
         self,
         output: Any = None,
         *,
-        query: Tensor = None,
-        mean_keys: Tensor = None,
+        query: Tensor | None = None,
+        mean_keys: Tensor | None = None,
         training: bool = True,
     ) -> None:
         """Take in one training batch: a ``FusionOutput``, or the query and mean keys by name.
@@ -165,6 +165,7 @@ class RollingQ:
         if self.estimate == "last_batch":
             self.running = RunningExpectation()
         self.running.update(query, mean_keys)
+        assert query is not None  # else the line above has raised
         self.watch.see(query)
 
     def end_epoch(self) -> RotationEvent | None:
@@ -187,6 +188,8 @@ class RollingQ:
         if not self._is_due(epoch, expected):
             return None
         try:
+            if expected is None:
+                raise ValueError("output.mean_keys: got no sample with a key in each modality")
             weights, anchor = self._anchor(expected)
             turn = plane_rotation(expected.query, anchor)
         except ValueError as error:
@@ -197,11 +200,11 @@ class RollingQ:
             noise = torch.randn(anchor.shape, generator=self.generator, dtype=torch.float64)
             turn = plane_rotation(expected.query, noise)
         if self.rotation == "random_matched":
-            turn = PlaneRotation.by_angle(*turn.basis, angle)
+            turn = PlaneRotation.by_angle(turn.basis[0], turn.basis[1], angle)
         done = svd_rotation(expected.query, anchor) if self.rotation == "svd" else turn
         self.module.rotate(done)
         self.module.last_rotation.fill_(epoch)
-        apply = turn.apply if done is turn else done.mT.matmul
+        apply = done.apply if isinstance(done, PlaneRotation) else done.mT.matmul
         self.watch.turn(apply, expected.query, expected.query_norm)
         event = RotationEvent(
             epoch=epoch,
@@ -224,10 +227,8 @@ class RollingQ:
         in_time = epoch >= first and int(self.module.count) < self.max_rotations
         return in_time and (expected is None or expected.imbalance >= self.beta)
 
-    def _anchor(self, expected: Expectation | None) -> tuple[Tensor, Tensor]:
+    def _anchor(self, expected: Expectation) -> tuple[Tensor, Tensor]:
         """Return the weights (Eq. 11) and the anchor (Eq. 10); ``ValueError`` where none is."""
-        if expected is None:
-            raise ValueError("output.mean_keys: got no sample with a key in each modality")
         weights = anchor_weights(expected.cosines, self.rho)
         anchor = weighted_anchor(expected.query, expected.mean_keys, weights)
         if negligible(expected.mean_keys).any():

@@ -171,6 +171,10 @@ class QueryRotation(ExactBuffers):
     """
 
     added = ("epoch", "last_rotation")
+    matrix: Tensor
+    count: Tensor
+    epoch: Tensor
+    last_rotation: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()

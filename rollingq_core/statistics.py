@@ -7,7 +7,7 @@ from rollingq_core._extras import needs
 
 with needs("train"):
     import numpy as np
-    from scipy import stats
+    import scipy  # whose rooms load when they are used
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -30,9 +30,9 @@ def starred(mean: float, half: float, digits: int = 1) -> str:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean, and half the width of its 95 % interval (Student's t)."""
-    values = np.asarray(values, dtype=float)
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(half)
+    found = np.asarray(values, dtype=float)
+    half = scipy.stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    return float(found.mean()), float(half)
 
 
 def paired_difference(

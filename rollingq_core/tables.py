@@ -50,10 +50,12 @@ class Table:
     def __repr__(self) -> str:
         lines = [list(self.header), *map(list, self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
+        left = [i == 0 or not self._holds_numbers(i) for i in range(len(self.header))]
+        columns = [*zip(widths, left, strict=True)]
         return "\n".join(
             "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+                cell.ljust(width) if at_left else cell.rjust(width)
+                for cell, (width, at_left) in zip(line, columns, strict=True)
             ).rstrip()
             for line in lines
         )
@@ -89,9 +91,11 @@ class Table:
 
     def _look(self, column: int) -> str:
         """Return a column's style: numbers stand at the right, words at the left."""
-        numbers = any(re.match(r"[+−-]?\d", row[column]) for row in self.rows)
         italic = "font-style:italic;" * (self.header[column] in self.quoted)
-        return italic + (RIGHT if numbers else LEFT)
+        return italic + (RIGHT if self._holds_numbers(column) else LEFT)
+
+    def _holds_numbers(self, column: int) -> bool:
+        return any(re.match(r"[+−-]?\d", row[column]) for row in self.rows)
 
 
 def _cell(tag: str, scope: str | None, look: str, text: str) -> str:

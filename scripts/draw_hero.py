@@ -19,7 +19,7 @@ from rollingq_core.data import load_dataset
 from rollingq_core.models.predictions import predict
 from rollingq_core.plots import keys_around_query
 from rollingq_core.plots.style import INK
-from rollingq_core.runs.run import train
+from rollingq_core.runs import train
 from rollingq_core.settings import SETTINGS
 
 HERO = Path(__file__).parents[1] / "book" / "_static" / "hero.svg"
@@ -38,7 +38,7 @@ def one_turn():
     setting = SETTINGS["P"]
     training = replace(setting.training, epochs=12)
     setting = replace(setting, training=training, max_rotations=1, start_epoch=11)
-    run = train("mt+rollingq", load_dataset("digits", seed=0), setting, seed=0)
+    run = train("mt+rollingq", load_dataset("digits", seed=0), setting=setting, seed=0)
     before = copy.deepcopy(run.model)
     before.fusion.rotation = QueryRotation(setting.dim)
     return predict(before, run.data.test), run.events[0]

@@ -16,20 +16,18 @@ from scripts import build_notebooks, set_repository
 TAG = "hide-cell"
 # By room of the package: the extras that hold what it imports. The other rooms need torch only.
 EXTRAS_OF = {
-    "_launch": {"train"},
+    "balancing": {"train"},
     "callbacks": {"callbacks"},
     "commands": {"data", "train"},
     "data": {"data"},
-    "encoders": {"train"},
     "evaluation": {"train"},
     "explorer": {"plots"},
-    "paper": {"train"},
+    "methods": {"train"},
+    "models": {"train"},
     "plots": {"plots"},
-    "profiles": {"train"},
-    "reproduce": {"train"},
-    "run_folder": {"train"},
-    "settings": {"train"},
-    "sweep": {"train"},
+    "reproduce": {"data", "train"},
+    "runs": {"data", "train"},
+    "statistics": {"train"},
     "theory": {"train"},
     "training": {"train"},
 }

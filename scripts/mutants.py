@@ -89,7 +89,7 @@ MUTANTS = {
         (Change(NOISE, "if self.level == 0:", "if self.level >= 0:"),), ("09", "01", "04", "07")
     ),
     "pearson-sign": Mutant(
-        (Change(CONTRAST, "return float(pearsonr(", "return -float(pearsonr("),),
+        (Change(CONTRAST, "return float(scipy.stats.p", "return -float(scipy.stats.p"),),
         ("04", "09", "01", "05", "07"),
     ),
     "shifted-record": Mutant((), ("01", "07", "08"), record="comparison-digits-P"),

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 from rollingq_core.explorer import GeometryExplorer, LoopExplorer, NoiseDial, TrainingMap
-from rollingq_core.methods import METHODS
+from rollingq_core.methods import DYNAMIC
 
 LEVELS = [0, 0.25, 0.5, 0.75, 1.0]
 
@@ -55,7 +55,7 @@ def grid_record(rhos=(0.1, 1, 10), betas=(0, 0.1, 1), seeds=(0, 1), epochs=3):
     }
 
 
-def noise_record(seed=0, seeds=(100, 101, 102), methods=METHODS):
+def noise_record(seed=0, seeds=(100, 101, 102), methods=DYNAMIC):
     """Return a record of the comparison, as NoiseDial takes it."""
     chance = random.Random(seed)
     return {

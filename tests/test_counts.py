@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from rollingq_core.balancing import OGM, PMR
 from rollingq_core.data import load_dataset
 from rollingq_core.data.dataset import corrupt_splits
 from rollingq_core.data.pairing import balanced_choice
+from rollingq_core.fusion.concat import ConcatFusion
 from rollingq_core.models.encoders import TokenMLP, small_vit, vit_b16
 from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.models.paper import build_small_paper_model
@@ -19,11 +21,11 @@ from rollingq_core.runs.run import train
 from rollingq_core.runs.sweep import sweep
 from rollingq_core.settings import SETTINGS, Setting, TrainingConfig
 from rollingq_core.theory import random_tokens
-from rollingq_core.training.checkpoint import load_checkpoint
-from rollingq_core.training.loop import fit
+from rollingq_core.training import Machine, fit, load_checkpoint
 from tests.small import SETTING, SIZES, TRAINING, small_data, small_model
 
 SMALL = {"dim": 8, "hidden": 8, "token_dim": 8, "num_tokens": 4}
+CONCAT = {"dim": 8, "num_classes": 4, "modalities": 2}
 VIT = {"channels": 1, "dim": 8, "depth": 1, "num_heads": 1}
 PLACES = {
     **{
@@ -35,11 +37,19 @@ PLACES = {
         for name in ("max_rotations", "start_epoch", "spacing", "dim")
     },
     **{
-        f"fit.{name}": lambda n, name=name: fit(small_model(), small_data(), TRAINING, **{name: n})
-        for name in ("accumulate", "num_workers", "devices", "num_nodes")
+        f"Machine.{name}": lambda n, name=name: Machine(**{name: n})
+        for name in ("accumulate", "workers", "devices", "nodes")
     },
     **{
         f"TokenMLP.{name}": lambda n, name=name: TokenMLP(**SMALL | {name: n}) for name in SMALL
+    },
+    **{
+        f"ConcatFusion.{name}": lambda n, name=name: ConcatFusion(**CONCAT | {name: n})
+        for name in CONCAT
+    },
+    "OGM.seed": lambda n: OGM(static_model(), seed=n),
+    **{
+        f"PMR.{name}": lambda n, name=name: PMR(**{name: n}) for name in ("batch_size", "seed")
     },
     "TokenMLP.patch": lambda n: TokenMLP(8, 4, patch=(n, 2)),
     **{
@@ -63,7 +73,7 @@ PLACES = {
     "model.num_classes": lambda n: MultimodalModel({}, small_model().fusion, n),
     "build_model.seed": lambda n: build_model(small_data(), SETTING, n),
     "build_small_paper_model.seed": lambda n: build_small_paper_model(grids(), seed=n),
-    "train.seed": lambda n: train("mt", small_data(), SETTING, n),
+    "train.seed": lambda n: train("mt", small_data(), setting=SETTING, seed=n),
     "RunDescription.seed": lambda n: RunDescription("digits", "mt", "smoke", n, SETTING),
     "few.samples": lambda n: few(small_data(), n),
     "sweep.together": lambda n: small_sweep(together=n),
@@ -73,6 +83,10 @@ PLACES = {
     "random_tokens.dim": lambda n: random_tokens(2, n, [4], torch.Generator()),
     "random_tokens.counts": lambda n: random_tokens(2, 8, [n], torch.Generator()),
 }  # fmt: skip
+
+
+def static_model():
+    return build_model(small_data(), SETTING, 0, fusion=ConcatFusion.of_shape)
 
 
 def grids():
@@ -136,9 +150,9 @@ def test_a_seed_is_one_that_every_generator_takes(seed):
 
 def test_too_many_processes_for_a_cpu_are_refused():
     with pytest.raises(ValueError, match=r"devices: got 9999, expected an integer .* at most"):
-        fit(small_model(), small_data(), TRAINING, devices=9999)
+        Machine(devices=9999)
     with pytest.raises(ValueError, match="timeout: got 0, expected a finite number above 0"):
-        fit(small_model(), small_data(), TRAINING, timeout=0)
+        Machine(timeout=0)
 
 
 def test_heads_divide_the_width():

@@ -26,7 +26,8 @@ from rollingq_core.data.cache import reading as cache
 from rollingq_core.data.cache import shards as cache_parts
 from rollingq_core.models.encoders import small_vit
 from rollingq_core.models.multimodal import MultimodalModel
-from rollingq_core.training.loop import TrainingConfig, fit
+from rollingq_core.settings import TrainingConfig
+from rollingq_core.training import fit
 from tests.refused import refused
 
 NAMES = clip_names(24)
@@ -397,9 +398,9 @@ import itertools, signal, sys
 from pathlib import Path
 import rollingq_core._files as files
 from rollingq_core.__main__ import main
-from rollingq_core.data import cache_build, cache_parts
+from rollingq_core.data.cache import building, shards
 
-cache_parts.PART_SIZE = 6
+shards.PART_SIZE = 6
 root, moment, jobs = sys.argv[1:]
 
 def pausing(original):
@@ -414,8 +415,8 @@ def pausing(original):
 
 if __name__ == "__main__":
     files.os.fsync = pausing(files.os.fsync)
-    cache_build.os.rename = pausing(cache_build.os.rename)
-    cache_parts.tqdm.update = pausing(cache_parts.tqdm.update)
+    building.os.rename = pausing(building.os.rename)
+    shards.tqdm.update = pausing(shards.tqdm.update)
     main(["data", "prepare", "cremad", "--root", root, "--jobs", jobs])
 """
 

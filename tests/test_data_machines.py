@@ -199,7 +199,8 @@ MEETING = """
 import logging, os, signal, sys, time
 from pathlib import Path
 import numpy as np
-from rollingq_core.data import cache_build, store
+from rollingq_core.data import store
+from rollingq_core.data.cache import building
 from tests import test_data_machines as here
 
 kind, root, me, others = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
@@ -231,7 +232,7 @@ def make(name):
 if kind.endswith("arrays"):
     assert store.cached_arrays("n", "v", arrays, root)["a"].tolist() == [0, 1, 2, 3, 4]
 elif kind.endswith("cache"):
-    assert len(cache_build.build(root / "c", here.contents(), make)["names"]) == 6
+    assert len(building.build(root / "c", here.contents(), make)["names"]) == 6
 else:
     found = store.fetch(os.environ["ADDRESS"], root / "file", None, "data")
     assert found.read_bytes() == b"content"

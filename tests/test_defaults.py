@@ -5,18 +5,25 @@ from dataclasses import asdict
 
 import pytest
 
+from rollingq_core import AttentionFusion
+from rollingq_core.balancing import OGM, PMR
 from rollingq_core.data import synthetic
+from rollingq_core.data.sources import Source
+from rollingq_core.fusion.concat import ConcatFusion
+from rollingq_core.fusion.shape import FusionShape
+from rollingq_core.methods import Method, none
 from rollingq_core.models.encoders import TokenMLP, small_vit, vit_b16
 from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.models.paper import build_paper_model, build_small_paper_model
 from rollingq_core.models.predictions import batches, predict
 from rollingq_core.models.small import build_model
 from rollingq_core.runs.description import PROFILES
-from rollingq_core.runs.run import plan
+from rollingq_core.runs.folder import train_in
+from rollingq_core.runs.run import plan, train
 from rollingq_core.runs.sweep import sweep
 from rollingq_core.settings import PAPER, SETTINGS, Setting, TrainingConfig
 from rollingq_core.theory import simultaneous_intervals
-from rollingq_core.training.loop import fit
+from rollingq_core.training import Machine, fit
 
 
 def defaults(function):
@@ -31,6 +38,8 @@ PAPERS = {
 BOOKS = PAPERS | {"epochs": 40, "lr": 7e-3, "selection": "last"}
 ROLLING = {"rho": 3.0, "beta": 0.05, "max_rotations": 6, "start_epoch": 2, "spacing": 2}
 SHAPE = {"positions": True, "dim": 32}
+# What a model is built of.
+CHOICE = {"fusion": AttentionFusion.of_shape, "modalities": None}
 
 
 @pytest.mark.parametrize(
@@ -41,10 +50,43 @@ SHAPE = {"positions": True, "dim": 32}
         (
             fit,
             {
-                "rolling": None, "checkpoint": None, "progress": False, "on_epoch": None,
-                "accelerator": "cpu", "precision": "32-true", "devices": 1, "num_nodes": 1,
-                "timeout": 1800.0, "compile": False, "accumulate": 1, "clip": None,
-                "num_workers": 0,
+                "observers": (), "machine": Machine(), "checkpoint": None, "on_epoch": None,
+                "progress": False,
+            },
+        ),
+        (
+            Machine,
+            {
+                "accelerator": "cpu", "precision": "32-true", "devices": 1, "nodes": 1,
+                "timeout": 1800.0, "compile": False, "accumulate": 1, "clip": None, "workers": 0,
+            },
+        ),
+        (OGM, {"alpha": 0.3, "noise": False, "seed": 0}),
+        (
+            PMR,
+            {
+                "alpha": 1.0, "momentum": 0.2, "part": 0.1, "switch": "hard", "batch_size": 64,
+                "seed": 0,
+            },
+        ),
+        (ConcatFusion, {"modalities": 2, "pool": "mean"}),
+        (
+            FusionShape,
+            {"pool": "mean", "cls_std": 0.02, "cls_self_key": False, "dropout": 0.0},
+        ),
+        (
+            Method,
+            {
+                "fusion": AttentionFusion.of_shape, "observers": none, "modalities": None,
+                "turns": False, "follows": None,
+            },
+        ),
+        (train, {"setting": "P", "seed": 0, "schedule": None}),
+        (
+            train_in,
+            {
+                "data": None, "schedule": None, "watch": None, "machine": None,
+                "progress": False,
             },
         ),
         (TokenMLP, {"dim": 32, "hidden": 64, "patch": None, "positions": True}),
@@ -60,16 +102,15 @@ SHAPE = {"positions": True, "dim": 32}
         (MultimodalModel.forward, {"fuse": True, "detach_probes": True}),
         (predict, {"batch_size": 256}),
         (batches, {"order": None, "classes": None}),
-        (build_model, {"uniform": False}),
+        (build_model, CHOICE),
         (plan, {"schedule": None, "build": build_model}),
         (
             build_paper_model,
             {
-                "cls_std": 0.02, "cls_self_key": False, "pretrained": False, "uniform": False,
-                "seed": 0,
+                "cls_std": 0.02, "cls_self_key": False, "pretrained": False, "seed": 0, **CHOICE,
             },
         ),
-        (build_small_paper_model, {"cls_std": 0.02, "dim": 32, "uniform": False, "seed": 0}),
+        (build_small_paper_model, {"cls_std": 0.02, "dim": 32, "seed": 0, **CHOICE}),
         (
             sweep,
             {
@@ -129,6 +170,11 @@ def test_defaults(function, expected):
 )  # fmt: skip
 def test_settings(setting, expected):
     assert asdict(setting) == expected
+
+
+def test_a_source_is_seeded_and_small():
+    source = Source("tokens", "synthetic")
+    assert (source.options, source.seeded, source.full_size) == ({}, True, False)
 
 
 def test_profiles():

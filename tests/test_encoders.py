@@ -3,9 +3,9 @@
 import socket
 
 import pytest
+import timm
 import torch
 
-from rollingq_core.models import encoders
 from rollingq_core.models.encoders import TokenMLP, small_vit, vit_b16
 
 
@@ -138,7 +138,7 @@ def test_weights_are_fetched_only_on_request(monkeypatch, pretrained):
         with torch.device("meta"):
             return original(name, pretrained=False, **options)
 
-    original = encoders.timm.create_model
-    monkeypatch.setattr(encoders.timm, "create_model", create)
+    original = timm.create_model
+    monkeypatch.setattr(timm, "create_model", create)
     vit_b16((32, 32), channels=1, pretrained=pretrained)
     assert asked == {"name": "vit_base_patch16_224.augreg_in21k", "pretrained": pretrained}

@@ -31,6 +31,7 @@ MAY_CITE = {
     "plane.py": TURN,
     "rolling.py": AIR | TURN,
     "attach/observation.py": ATTENTION,
+    "training/observer.py": AIR,
     "explorer/geometry": ATTENTION | AIR | TURN,
     "explorer/loop": {6, 7, 8},
     "plots/geometry.py": AIR | TURN,

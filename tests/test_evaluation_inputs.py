@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
+from rollingq_core import AttentionFusion
 from rollingq_core.data import PairedDataset
 from rollingq_core.evaluation import (
+    EVALUATIONS,
     LEVELS,
     AttentionContrast,
     ConflictDataset,
@@ -25,6 +27,9 @@ from rollingq_core.evaluation import (
     under_noise,
 )
 from rollingq_core.evaluation import noise as noise_module
+from rollingq_core.fusion.concat import ConcatFusion
+from rollingq_core.models.encoders import TokenMLP
+from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.models.predictions import Predictions, predict
 from tests.small import small_data, small_model
 
@@ -447,11 +452,91 @@ def test_attention_that_tells_whom_the_model_follows_has_an_auroc_of_1(data, mon
 
 def test_conflict_needs_two_modalities(data):
     model = small_model()
-    model.encoders["text"] = model.encoders["audio"]
+    del model.encoders["visual"]
     with pytest.raises(
-        ValueError, match=r"model: got modalities \['audio', 'visual', 'text'\], exp"
+        ValueError, match=r"model: got modalities \['audio'\], expected two or more"
     ):
         conflict(model, data.test)
+    with pytest.raises(ValueError, match=r"model: got modalities \['audio'\], expected at least 2"):
+        EVALUATIONS["conflict"](model, data.test, "audio")
+
+
+def test_of_three_modalities_those_that_stay_are_followed_together(data):
+    inputs = data.test.inputs
+    three = PairedDataset(inputs | {"text": inputs["audio"].flip(1)}, data.test.labels)
+    torch.manual_seed(0)
+    encoders = {name: TokenMLP(8, 4, dim=8, hidden=16) for name in ("audio", "visual", "text")}
+    model = MultimodalModel(encoders, AttentionFusion(8, 4, cls_std=1.0), 4)
+    for name in encoders:
+        found = conflict(model, three, name)
+        swapped = ConflictDataset(three, name)
+        answers = predict(model, swapped)
+        chosen = answers.logits.argmax(1)
+        with_it = chosen == swapped.swapped_labels
+        others = [other for other in encoders if other != name]
+        assert list(found.follows) == list(encoders)
+        assert found.follows[name] == pytest.approx(float(with_it.float().mean()))
+        assert {found.follows[other] for other in others} == {answers.accuracy}
+        total = found.follows[name] + answers.accuracy + found.neither
+        assert total == pytest.approx(1)
+        share = answers.share[:, list(encoders).index(name)]
+        assert found.share[0] == pytest.approx(float(share[with_it].mean()))
+
+
+def static_model():
+    torch.manual_seed(0)
+    encoders = {name: TokenMLP(8, 4, dim=8, hidden=16) for name in ("audio", "visual")}
+    return MultimodalModel(encoders, ConcatFusion(8, 4), 4)
+
+
+def test_a_static_fusion_has_no_attention_to_tell_of(data):
+    model = static_model()
+    for call in (conflict, attention_contrast):
+        with pytest.raises(
+            ValueError, match="model: got ConcatFusion, expected one with attention"
+        ):
+            call(model, data.test, "audio")
+    for test in EVALUATIONS.values():
+        if not test.needs_attention:
+            assert test(model, data.test, "audio")
+            continue
+        with pytest.raises(
+            ValueError, match="model: got ConcatFusion, expected a fusion with attention"
+        ):
+            test(model, data.test, "audio")
+
+
+def test_a_static_fusion_is_tested_under_noise_as_any_other(data):
+    model = static_model()
+    found = under_noise(model, data.test, "audio", draws=2)
+    clean = predict(model, data.test)
+    assert found.share is clean.share is None
+    assert float(found.accuracy[0]) == pytest.approx(clean.accuracy)
+    noisy = [predict(model, NoisyDataset(data.test, "audio", 1, seed=s)) for s in (0, 1)]
+    assert float(found.accuracy[-1]) == pytest.approx(np.mean([one.accuracy for one in noisy]))
+    assert float(found.ece[0]) == pytest.approx(calibration(clean.logits, clean.labels).ece)
+
+
+def test_each_evaluation_is_told_by_name(data):
+    model, test = small_model(), data.test
+    found = {name: one(model, test, "visual", 5) for name, one in EVALUATIONS.items()}
+    assert list(found) == ["noise", "correlation", "conflict", "calibration"]
+    mixed = under_noise(model, test, "visual", seed=5)
+    assert found["noise"]["mix visual"] == mixed.accuracy.tolist()
+    targets = [f"{kind} {who}" for kind in ("mix", "add", "replace")
+               for who in ("audio", "visual", "both")]  # fmt: skip
+    assert list(found["noise"]) == targets
+    assert found["calibration"]["ece"] == mixed.ece.tolist()
+    contrast = attention_contrast(model, test, "visual", seed=5)
+    correlation = found["correlation"]
+    assert correlation["pearson"] == sensitivity(*contrast.share).pearson
+    assert correlation["share_noisy"] == float(contrast.share[1].mean())
+    assert found["conflict"] == conflict(model, test, "visual", seed=5)._asdict()
+    # What is shown by noise level has a number for each.
+    for name, one in EVALUATIONS.items():
+        by_level = [key for key in found[name] if one.by_level and key.startswith(one.by_level)]
+        assert bool(by_level) == bool(one.by_level)
+        assert all(len(found[name][key]) == len(LEVELS) for key in by_level)
 
 
 def defaults(call):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rollingq_core.explorer import NoiseDial
-from rollingq_core.methods import METHODS
+from rollingq_core.methods import DYNAMIC, METHODS
 from rollingq_core.plots import mean_interval, of_method
 from tests.browser import Visit
 from tests.explorers import (
@@ -47,7 +47,7 @@ def signed(text):
 def test_texts_are_statistics_over_seeds(dial, records, index, level):
     record = list(records.values())[index]
     shown = Shown(dial._picture({"record": index, "level": level}))
-    for method in METHODS:
+    for method in DYNAMIC:
         mean, half = mean_interval(100 * values(record, method, "accuracy", level))
         assert shown.texts[f"accuracy_{method}"] == f"{mean:.1f} ± {half:.1f}"
         mean, half = mean_interval(values(record, method, "shares", level))
@@ -87,7 +87,7 @@ def test_curves_go_through_the_means_and_bars_are_intervals(dial, records):
         r'<text x="-7" y="([\d.]+)" text-anchor="end">([\d.]+)<', dial._picture({"level": 0})
     )
     (y0, v0), *_, (y1, v1) = [(float(y) - 4, float(v)) for y, v in ticks]
-    for method in METHODS:
+    for method in DYNAMIC:
         (path,) = shown.paths[f"line-{method}"]
         (bars,) = shown.paths[f"bars-{method}"]
         ends = re.findall(r" ([\d.]+)V([\d.]+)", bars)
@@ -111,6 +111,14 @@ def test_faces_of_a_cell(dial, records):
     alone = NoiseDial(records["digits"])._repr_mimebundle_()
     assert "<select" not in alone["text/html"]
     assert alone["text/plain"] == "NoiseDial(5 levels, 3 seeds)"
+
+
+def test_every_method_can_be_drawn_under_its_label(monkeypatch):
+    drawn = NoiseDial(noise_record(methods=METHODS))._picture({"level": 0})
+    assert all(f">{method.label}<" in drawn for method in METHODS.values())
+    # A method that somebody adds has no look of its own yet.
+    monkeypatch.setitem(METHODS, "own", METHODS["mt"])
+    assert 'data-path="line-own"' in NoiseDial(noise_record(methods=METHODS))._picture({"level": 0})
 
 
 def test_the_live_face_follows_its_controls(dial):
@@ -164,7 +172,7 @@ def test_controls_change_numbers_and_drawing_as_the_package_does(browser, path, 
             after, now = check(group, dial)
             assert after["level"] != before["level"]
             assert now.paths["level"] != shown.paths["level"]
-            assert now.paths["share-rollingq"] != shown.paths["share-rollingq"]
+            assert now.paths["share-mt+rollingq"] != shown.paths["share-mt+rollingq"]
             assert slider.get_attribute("aria-valuetext") == now.texts["level"]
             assert now.texts["readout"] != shown.texts["readout"]
             # A list opened by the mouse is drawn outside of the page, where no test reaches.
@@ -174,7 +182,7 @@ def test_controls_change_numbers_and_drawing_as_the_package_does(browser, path, 
                 choice.press("ArrowUp" if after["record"] else "ArrowDown")
             before, shown = check(group, dial)
             assert before["record"] != after["record"]
-            assert shown.paths["line-vanilla"] != now.paths["line-vanilla"]
+            assert shown.paths["line-mt"] != now.paths["line-mt"]
         assert other.evaluate("g => g.outerHTML") == untouched
         assert visit.requests == [path.as_uri()]
         assert not visit.errors

@@ -12,8 +12,8 @@ import torch
 from rollingq_core.explorer import TrainingMap
 from rollingq_core.plots import mean_interval
 from rollingq_core.records import read_record
-from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.runs.run import train
+from rollingq_core.reproduce.reports import summarise
+from rollingq_core.runs import train
 from rollingq_core.settings import SETTINGS
 from tests.browser import Visit
 from tests.explorers import (
@@ -210,7 +210,7 @@ def test_the_button_trains_at_exactly_these_values(record):
     assert "epoch 3 of 4" in drawn[3][0]
     # The very run that the package trains.
     setting = replace(SETTING, rho=live.rho.value, beta=live.beta.value)
-    run = train("mt+rollingq", data, setting, 0)
+    run = train("mt+rollingq", data, setting=setting, seed=0)
     assert len(run.events) == 2, "with the setting's own beta there would be three"
     row = summarise("mt+rollingq", 0, run)
     assert live.said.startswith(

@@ -60,8 +60,8 @@ def test_evaluate(trained, tmp_path, small_disk, capsys):
     shutil.copytree(trained, out, dirs_exist_ok=True)
     fill(out)
     before = content_of(out)
-    said = refused(capsys, "evaluate", out, "--test", "table2")
-    assert f"No space left on device: '{out}/table2.json'" in said
+    said = refused(capsys, "evaluate", out, "--test", "correlation")
+    assert f"No space left on device: '{out}/correlation.json'" in said
     assert content_of(out) == before
 
 

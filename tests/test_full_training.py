@@ -69,7 +69,7 @@ def test_it_trains_both_methods_in_folders_that_are_kept(executed):
 def test_it_tests_them_and_puts_them_beside_the_papers(executed):
     notebook, _, runs = executed
     shown = outputs(notebook, '["", "paper"')
-    for method, label in (("mt", "mt"), ("mt+rollingq", "RollingQ")):
+    for method, label in (("mt", "vanilla"), ("mt+rollingq", "RollingQ")):
         record = read_record("noise", runs / f"cremad-{method}-0")
         assert record["test_data"] == "cremad"
         clean = 100 * record["runs"][0]["mix audio"][0]

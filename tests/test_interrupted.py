@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from rollingq_core.__main__ import main
-from rollingq_core.commands import data, evaluate, reproduce, train
+from rollingq_core.commands import data, evaluate, train
+from rollingq_core.reproduce import comparison, grid
 from rollingq_core.training.checkpoint import load_checkpoint
 
 SMOKE = ["train", "--data", "digits", "--profile", "smoke", "--out"]
@@ -37,9 +38,10 @@ def started(root, *arguments):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def read_until(process, start):
+def read_until(process, epoch):
+    """Read as far as the row of an epoch, such as ``2/500``."""
     for line in process.stdout:
-        if line.startswith(start):
+        if line.split()[:1] == [epoch]:
             return
     raise AssertionError(process.stderr.read())
 
@@ -49,7 +51,7 @@ def read_until(process, start):
 def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(root, tmp_path, options):
     folder = tmp_path / "run"
     with started(root, *SMOKE, folder, "--epochs", "500", *options) as process:
-        read_until(process, "epoch 2/500")
+        read_until(process, "2/500")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of the group gets it
         _, errors = process.communicate(timeout=240)
     assert process.returncode == 130
@@ -60,7 +62,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(root, tmp_path, optio
     assert "Traceback" not in errors
     if not options:
         with started(root, *SMOKE, folder, "--epochs", "500") as again:
-            read_until(again, f"epoch {epochs + 1}/500")
+            read_until(again, f"{epochs + 1}/500")
 
 
 def test_an_interrupt_that_python_drops_ends_training_with_the_epoch(tmp_path, monkeypatch, capsys):
@@ -97,7 +99,12 @@ def test_an_interrupt_that_python_drops_ends_training_with_the_epoch(tmp_path, m
         ),
         (
             ["reproduce", "grid"],
-            (reproduce.grid, "reproduce"),
+            (grid, "compute_record"),
+            "stopped; run it again to go on",
+        ),
+        (
+            ["reproduce", "comparison", "calibration"],
+            (comparison, "reproduce"),
             "stopped; run it again to go on",
         ),
         (
@@ -135,7 +142,7 @@ assert False, "not run"
 for one in pkgutil.walk_packages(rollingq_core.__path__, "rollingq_core."):
     if not one.name.endswith("__main__"):
         importlib.import_module(one.name)
-for command in ([], ["train"], ["evaluate"], ["reproduce"], ["data"]):
+for command in ([], ["train"], ["evaluate"], ["reproduce"], ["methods"], ["data"]):
     try:
         main([*command, "--help"])
     except SystemExit as stop:
@@ -143,14 +150,14 @@ for command in ([], ["train"], ["evaluate"], ["reproduce"], ["data"]):
             raise
 folder = sys.argv[1]
 main(["train", "--data", "digits", "--profile", "smoke", "--out", folder])
-main(["evaluate", folder, "--test", "table2"])
+main(["evaluate", folder, "--test", "correlation"])
 """
     env = os.environ | {"PYTHONPATH": str(root)}
     command = [sys.executable, "-OO", "-c", code, tmp_path / "run"]
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     assert "pearson" in done.stdout
-    assert done.stdout.count("example: python -m rollingq_core") == 4
+    assert done.stdout.count("example: python -m rollingq_core") == 5
     assert "The media can't be fetched automatically." in " ".join(done.stdout.split())
     main([*SMOKE, str(tmp_path / "plain")])
     histories = [

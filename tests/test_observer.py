@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rollingq_core import RollingQ
-from rollingq_core.balancing.rolling import observer, run_identity
+from rollingq_core.balancing import Rolling
 from rollingq_core.models.predictions import predict
 from rollingq_core.runs.replica import Replica
 from rollingq_core.runs.replicas import fit_replicas
@@ -29,7 +29,7 @@ def data():
 
 
 def rolling_on(layer):
-    return RollingQ(layer, 3.0, 0.0, 2)
+    return [Rolling(RollingQ(layer, 3.0, 0.0, 2))]
 
 
 def other_model(model):
@@ -46,9 +46,9 @@ def test_a_rollingq_of_another_model_is_refused(data, another):
     other = another(model)
     before = {name: t.clone() for name, t in model.state_dict().items()}
     for call in (
-        lambda: fit(model, data, TRAINING, rolling_on(other.fusion)),
+        lambda: fit(model, data, TRAINING, observers=rolling_on(other.fusion)),
         lambda: fit_replicas([Replica(model, data, TRAINING, rolling_on(other.fusion))]),
-        lambda: run_identity(model, data, TRAINING, rolling_on(other.fusion.rotation)),
+        lambda: fit(model, data, TRAINING, observers=rolling_on(other.fusion.rotation)),
     ):
         with pytest.raises(ValueError, match=REFUSED):
             call()
@@ -66,14 +66,16 @@ def test_replicas_do_not_share_a_rollingq(data):
 def test_whatever_the_model_is_wrapped_in_its_own_layer_is_found(data, monkeypatch):
     for bind in (lambda m: m.fusion, lambda m: m.fusion.rotation):
         model = small_model()
-        rolling = rolling_on(bind(model))
-        assert observer(model, rolling) is rolling
-        assert observer(torch.compile(model), rolling) is rolling
+        (rolling,) = rolling_on(bind(model))
+        rolling.require_own(model)
+        rolling.require_own(torch.compile(model))
         model.fusion = torch.compile(model.fusion)
-        assert observer(model, rolling) is rolling
+        rolling.require_own(model)
+        with pytest.raises(ValueError, match="rolling: got one bound to a layer outside"):
+            rolling.require_own(torch.compile(small_model()))
     # A copy of the model trains with a RollingQ of the copy.
     twin = copy.deepcopy(small_model())
-    fit(twin, data, TRAINING, rolling_on(twin.fusion))
+    fit(twin, data, TRAINING, observers=rolling_on(twin.fusion))
     assert int(twin.fusion.rotation.count) == 2
 
 
@@ -88,7 +90,7 @@ def test_a_fusion_of_layers_may_have_the_layer_inside(data):
 
     model = small_model()
     model.fusion = Wrapped(model.fusion)
-    fit(model, data, TRAINING, rolling_on(model.fusion.inner))
+    fit(model, data, TRAINING, observers=rolling_on(model.fusion.inner))
     assert int(model.fusion.inner.rotation.count) == 2
 
 

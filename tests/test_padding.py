@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rollingq_core import AttentionFusion, RollingQ
+from rollingq_core.balancing import Rolling
 from rollingq_core.data import PairedDataset
 from rollingq_core.data.dataset import corrupt_splits, hash_splits, standardise
 from rollingq_core.evaluation import under_noise
@@ -19,7 +20,7 @@ from rollingq_core.runs.description import few, measure
 from rollingq_core.runs.replica import Replica
 from rollingq_core.runs.replicas import fit_replicas
 from rollingq_core.theory import path_sizes
-from rollingq_core.training.loop import fit
+from rollingq_core.training import Machine, fit
 from tests.small import TRAINING, assert_same_state, small_data, small_model
 
 GARBAGE = 1e4
@@ -183,7 +184,13 @@ def test_garbage_in_the_padding_does_not_change_training(accumulate):
     for garbage in (0.0, GARBAGE):
         model = small_model()
         rolling = RollingQ(model.fusion, 3.0, 0.0, 2)
-        result = fit(model, padded_data(garbage), TRAINING, rolling, accumulate=accumulate)
+        result = fit(
+            model,
+            padded_data(garbage),
+            TRAINING,
+            observers=[Rolling(rolling)],
+            machine=Machine(accumulate=accumulate),
+        )
         runs.append((model.state_dict(), result, rolling.events))
     assert_same_state(runs[0][0], runs[1][0])
     assert runs[0][1:] == runs[1][1:]
@@ -203,11 +210,12 @@ def test_replicas_train_with_padding_as_each_alone():
     models = [small_model(seed) for seed in (0, 1)]
     rollings = [RollingQ(model.fusion, 3.0, 0.0, 2) for model in models]
     results = fit_replicas(
-        [Replica(m, data, TRAINING, r) for m, r in zip(models, rollings, strict=True)]
+        [Replica(m, data, TRAINING, [Rolling(r)]) for m, r in zip(models, rollings, strict=True)]
     )
     for seed, model, result in zip((0, 1), models, results, strict=True):
         alone = small_model(seed)
-        expected = fit(alone, data, TRAINING, RollingQ(alone.fusion, 3.0, 0.0, 2))
+        rolling = RollingQ(alone.fusion, 3.0, 0.0, 2)
+        expected = fit(alone, data, TRAINING, observers=[Rolling(rolling)])
         torch.testing.assert_close(model.state_dict(), alone.state_dict(), atol=1e-5, rtol=1e-5)
         for one, two in zip(result.history, expected.history, strict=True):
             assert one["train_loss"] == pytest.approx(two["train_loss"], abs=1e-5)
@@ -276,7 +284,7 @@ def test_a_modality_that_no_sample_has_ends_no_training(masked):
         data = replace(data, train=plain)
     model = bare_model()
     rolling = RollingQ(model.fusion, 3.0, 0.0, 2)
-    result = fit(model, data, TRAINING, rolling)
+    result = fit(model, data, TRAINING, observers=[Rolling(rolling)])
     assert rolling.events == []
     for record in result.history[1:]:
         assert [record[name] for name in ("air", "query_norm", "rotation")] == [None] * 3

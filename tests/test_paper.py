@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rollingq_core.data import DataSplits, PairedDataset, load_dataset
-from rollingq_core.methods import METHODS
+from rollingq_core.methods import METHODS, methods_for
 from rollingq_core.models import paper
 from rollingq_core.models.paper import build_paper_model, build_small_paper_model
 from rollingq_core.models.small import build_model
@@ -56,7 +56,9 @@ def test_fusion_has_the_options_of_the_published_code(small_grids):
     assert not fusion.cls_self_key
     # A normal distribution cut at two deviations has 0.88 of the deviation.
     assert float(fusion.cls.detach().std()) == pytest.approx(0.88 * 0.02, rel=0.1)
-    other = build_paper_model(small_grids, cls_self_key=True, cls_std=0.5, uniform=True).fusion
+    other = build_paper_model(
+        small_grids, cls_self_key=True, cls_std=0.5, fusion=METHODS["uniform"].fusion
+    ).fusion
     assert other.cls_self_key
     assert other.mode == "uniform"
     assert float(other.cls.detach().std()) == pytest.approx(0.88 * 0.5, rel=0.1)
@@ -164,12 +166,18 @@ def test_cpu_profile_is_the_books_own_model():
     assert torch.equal(model.fusion.head.weight, expected.fusion.head.weight)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods_for(("audio", "visual")))
 def test_each_method_trains_in_the_smoke_profile(method):
     run = described(method=method)
     data = run.load_data()
-    model, config, rolling = run.plan(data)
-    result = fit(model, data, replace(config, epochs=2), rolling)
-    turns = [record["rotation"] for record in result.history if record["rotation"]]
-    assert (rolling is None) is (method in ("mt", "uniform"))
-    assert bool(turns) is (rolling is not None)
+    model, config, observers = run.plan(data)
+    result = fit(model, data, replace(config, epochs=2), observers=observers)
+    turns = [record["rotation"] for record in result.history if record.get("rotation")]
+    expected = {
+        "mt+rollingq": ["rolling"], "mt+random_matched": ["rolling"],
+        "mt+random_free": ["rolling"], "ogm": ["ogm"], "ogm-ge": ["ogm-ge"], "pmr": ["pmr"],
+    }  # fmt: skip
+    assert [observer.name for observer in observers] == expected.get(method, [])
+    assert bool(turns) is (expected.get(method) == ["rolling"])
+    # Only attention is watched, and turns.
+    assert ("rotation" in result.history[-1]) is ("mt" in method or method == "uniform")

@@ -18,8 +18,9 @@ from rollingq_core.evaluation.noise import LEVELS
 from rollingq_core.plots import COLOURS, BookFigure
 from rollingq_core.plots.phone import for_phone
 from rollingq_core.plots.style import INK
-from rollingq_core.reproduce.comparison import REPORTS, summarise
-from rollingq_core.runs.run import train
+from rollingq_core.reproduce import RECIPES
+from rollingq_core.reproduce.reports import summarise
+from rollingq_core.runs import train
 from rollingq_core.theory import FeedbackLoop, PathSizes
 from tests.small import SETTING, small_data, small_model
 
@@ -57,7 +58,7 @@ def small_regimes():
 def trained():
     setting = replace(SETTING, training=replace(SETTING.training, epochs=2))
     return {
-        (method, seed): train(method, small_data(seed), setting, seed)
+        (method, seed): train(method, small_data(seed), setting=setting, seed=seed)
         for method in METHODS
         for seed in (101, 100)
     }
@@ -73,10 +74,10 @@ def tables(trained):
     """Rows of the noise tests by recipe."""
     return {
         recipe: [
-            report(method, seed, run) | {"method": method, "seed": seed}
+            RECIPES[recipe].report(method, seed, run) | {"method": method, "seed": seed}
             for (method, seed), run in trained.items()
         ]
-        for recipe, report in REPORTS.items()
+        for recipe in ("table2", "table3", "conflict", "calibration")
     }
 
 

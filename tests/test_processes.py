@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rollingq_core import _launch, _ranks
+from rollingq_core import _ranks
 from rollingq_core._ranks import OwnPart, own_part
-from rollingq_core.training.checkpoint import load_checkpoint
+from rollingq_core.training import Machine, load_checkpoint, processes
 from tests.small import DROPOUT, TRAINING, small_data, train
 
 # 81 samples in batches of 40 leave one sample for two processes at the end of each epoch.
@@ -22,7 +22,6 @@ JOB = """
 import json, os, signal, sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from rollingq_core import training
 from rollingq_core._ranks import rank
 from tests.small import DROPOUT, small_data, train
 from tests.test_processes import CONFIG, ODD
@@ -82,7 +81,7 @@ def assert_close(found, expected, path="history"):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{}, {"accumulate": 3, "rolling": {"estimate": "last_batch"}, "num_workers": 1}],
+    [{}, {"accumulate": 3, "rolling": {"estimate": "last_batch"}, "workers": 1}],
     ids=["plain", "pieces, last batch, readers"],
 )
 def test_two_processes_train_as_one(root, tmp_path, options):
@@ -156,17 +155,17 @@ def test_processes_of_torchrun_do_not_train_each_for_itself(monkeypatch):
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "TORCHELASTIC_RUN_ID": "run"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="devices: got 1, but torchrun has started 2 processes"):
-        _launch.start("cpu", "32-true")
+        Machine().start()
 
 
 def test_a_checkpoint_that_only_some_see_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(_launch, "gathered", lambda seen: [seen, not seen])
+    monkeypatch.setattr(processes, "gathered", lambda seen: [seen, not seen])
     with pytest.raises(ValueError, match=r"process 0 does not see .*, expected a folder that all"):
-        _launch.seen_by_all(tmp_path / "run.ckpt")
+        processes.seen_by_all(tmp_path / "run.ckpt")
 
 
 @pytest.mark.parametrize(("count", "message"), [(2, "out of memory"), (1, "Connection reset")])
 def test_errors_of_ones_own_keep_their_name(count, message):
     fabric = SimpleNamespace(world_size=count)
-    with pytest.raises(RuntimeError, match=message), _launch.lost_processes_named(fabric):
+    with pytest.raises(RuntimeError, match=message), processes.lost_processes_named(fabric):
         raise RuntimeError(message)

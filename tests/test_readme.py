@@ -1,10 +1,16 @@
-"""README's own lines work as they stand."""
+"""README's own lines work as they stand, and so do those of the package's reference."""
 
 import re
 
 import pytest
 import torch
 
+from rollingq_core.data import SOURCES
+from rollingq_core.evaluation import EVALUATIONS
+from rollingq_core.methods import METHODS
+from rollingq_core.reproduce import RECIPES
+from rollingq_core.runs import train
+from tests.small import SETTING, small_data
 from tests.test_packaging import run_with_torch_only
 
 
@@ -76,3 +82,47 @@ def test_a_librarys_trainer_takes_its_callback(blocks, snippet, library, tmp_pat
     handler = getattr(names["trainer"], "callback_handler", None)
     found += [type(c).__name__ for c in getattr(handler, "callbacks", ())]
     assert "RollingQCallback" in found
+
+
+def test_an_experiment_of_ones_own_runs(blocks, capsys):
+    (block,) = [block for block in blocks if "from_arrays" in block]
+    names = {}
+    exec(block, names)
+    assert len(names["run"].result.history) == 30
+    assert names["run"].events
+    accuracy, auroc = capsys.readouterr().out.splitlines()
+    assert 0 <= float(accuracy.split()[0]) <= 1
+    assert 0 <= float(auroc) <= 1
+
+
+@pytest.fixture(scope="module")
+def reference(root):
+    return (root / "book" / "api.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("rollingq_core.methods.METHODS", METHODS),
+        ("rollingq_core.data.SOURCES", SOURCES),
+        ("rollingq_core.evaluation.EVALUATIONS", EVALUATIONS),
+        ("rollingq_core.reproduce.RECIPES", RECIPES),
+    ],
+)
+def test_the_reference_has_every_line_of_every_table(reference, name, table):
+    (row,) = [line for line in reference.splitlines() if line.startswith(f"| `{name}` |")]
+    assert re.findall(r"`([\w+-]+)`", row.split("|")[3]) == list(table)
+
+
+def test_a_method_of_ones_own_is_trained_by_its_name(reference, monkeypatch):
+    (block,) = [
+        b for b in re.findall(r"```python\n(.*?)```", reference, re.DOTALL) if "Doubled" in b
+    ]
+    names = {}
+    monkeypatch.setitem(METHODS, "mt+doubled", None)  # taken out again in the end
+    exec(block, names)
+    data = small_data()
+    plain, doubled = (train(name, data, setting=SETTING) for name in ("mt", "mt+doubled"))
+    first = [run.result.history[1]["gradient_norm"] for run in (plain, doubled)]
+    assert doubled.result.history[0] == plain.result.history[0]  # of pretraining
+    assert first[1]["visual"] > 1.5 * first[0]["visual"]

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollingq_core import _files, records
+from rollingq_core.methods import METHODS
 from rollingq_core.records import provenance, read_record, rounded, write_record
+from rollingq_core.reproduce import RECIPES
 
 
 def test_round_trip(tmp_path):
@@ -127,6 +129,65 @@ def test_a_record_that_was_changed_is_refused_and_named(tmp_path):
     # Layout and order of names are not content.
     path.write_text(json.dumps(json.loads(text), indent=3, sort_keys=True).replace("\n", "\r\n"))
     assert read_record("r", tmp_path) == {"runs": [{"accuracy": 0.81}], "note": "α"}
+
+
+ALL = sorted(path.stem for path in records.results_folder().glob("*.json"))
+
+
+def names_in(record):
+    """Return every name of a method that a record holds."""
+    config = record.get("config") or {}
+    rows = record.get("runs", [])
+    return {*config.get("methods", ()), *(row["method"] for row in rows if "method" in row)}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_books_records_name_methods_as_they_are_called_now(name):
+    record = read_record(name)
+    assert not names_in(record) & {*records.RENAMED}
+    if record.get("recipe") in RECIPES:
+        assert names_in(record) <= {*METHODS}
+    # Nothing but names is read in another way than it was written, and the file stays as it was.
+    written = json.loads((records.results_folder() / f"{name}.json").read_text())
+    found = written.pop("sha256", None)
+    assert found in (None, records.checksum(written))
+    for row, old in zip(record.get("runs", []), written.get("runs", []), strict=True):
+        if "method" in row:
+            row["method"] = old["method"]
+    if "methods" in (written.get("config") or {}):
+        record["config"]["methods"] = written["config"]["methods"]
+    assert record == written
+
+
+OLD = ("vanilla", "rollingq", "random_matched", "random_free", "uniform")
+NEW = ("mt", "mt+rollingq", "mt+random_matched", "mt+random_free", "uniform")
+
+
+def test_older_names_are_translated_wherever_a_method_is_named(tmp_path):
+    def content(names):
+        rows = [{"method": name, "x": 0.5, "vanilla": "stays"} for name in names]
+        config = {"methods": list(names), "method": names[1], "data": "vanilla"}
+        return {"config": config, "runs": [*rows, {"kind": "rollingq"}], "rows": rows}
+
+    write_record(tmp_path / "r.json", content(OLD))
+    assert read_record("r", tmp_path) == content(NEW)
+    write_record(tmp_path / "new.json", content(NEW))
+    assert read_record("new", tmp_path) == content(NEW)
+    # Of the record that is written again, the checksum is that of the new names.
+    write_record(tmp_path / "again.json", read_record("r", tmp_path))
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "new.json").read_bytes()
+
+
+def test_translating_hides_no_change(tmp_path):
+    path = tmp_path / "r.json"
+    write_record(path, {"runs": [{"method": "vanilla", "accuracy": 0.81}]})
+    text = path.read_text()
+    assert read_record("r", tmp_path) == {"runs": [{"method": "mt", "accuracy": 0.81}]}
+    # The checksum is that of the names in the file.
+    for old, new in (("0.81", "0.82"), ('"vanilla"', '"mt"'), ('"vanilla"', '"rollingq"')):
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=r"r.json: got content of checksum .*, expected"):
+            read_record("r", tmp_path)
 
 
 def test_a_record_can_be_written_again(tmp_path):

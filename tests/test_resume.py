@@ -28,7 +28,7 @@ EVENTS = [
 RUNS = {
     "mt": None,
     "mt+rollingq": {"max_rotations": 9},
-    "mt+random_matched": {"rotation": "mt+random_matched", "schedule": EVENTS, "seed": 5},
+    "mt+random_matched": {"rotation": "random_matched", "schedule": EVENTS, "seed": 5},
 }
 
 

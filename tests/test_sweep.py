@@ -7,16 +7,26 @@ import pytest
 import torch
 
 from rollingq_core import RollingQ
+from rollingq_core.balancing import OGM, PMR, Rolling
 from rollingq_core.data import PairedDataset
-from rollingq_core.methods import METHODS
-from rollingq_core.reproduce.comparison import summarise
+from rollingq_core.methods import DYNAMIC, METHODS, methods_for
+from rollingq_core.reproduce.reports import summarise
+from rollingq_core.runs import plan, train
 from rollingq_core.runs import replicas as together
 from rollingq_core.runs.replica import Replica
 from rollingq_core.runs.replicas import fit_replicas
-from rollingq_core.runs.run import plan, train
+from rollingq_core.runs.run import events_of
 from rollingq_core.runs.sweep import sweep
-from rollingq_core.training.loop import fit
-from tests.small import DROPOUT, SETTING, SIZES, TRAINING, small_data, small_model
+from rollingq_core.training import fit
+from tests.small import (
+    DROPOUT,
+    SETTING,
+    SIZES,
+    TRAINING,
+    assert_same_state,
+    small_data,
+    small_model,
+)
 
 # As the history has them, to the rounding of float32.
 CLOSE = {"rel": 1e-5, "abs": 1e-5}
@@ -73,14 +83,14 @@ def test_each_replica_is_the_run_that_fit_makes(selection):
     plans = [plan(method, datasets[seed], own, seed) for method, seed, own in cases]
     results = fit_replicas(
         [
-            Replica(p.model, datasets[seed], p.config, p.rolling)
+            Replica(p.model, datasets[seed], p.config, p.observers)
             for (_, seed, _), p in zip(cases, plans, strict=True)
         ]
     )
     turns = set()
     for (method, seed, own), prepared, result in zip(cases, plans, results, strict=True):
-        expected = train(method, datasets[seed], own, seed)
-        events = prepared.rolling.events if prepared.rolling else []
+        expected = train(method, datasets[seed], setting=own, seed=seed)
+        events = events_of(prepared.observers)
         assert_same_run(prepared.model, result, events, expected)
         turns.add(len(events))
     assert turns >= {0, 2, 3}
@@ -88,13 +98,16 @@ def test_each_replica_is_the_run_that_fit_makes(selection):
 
 @pytest.mark.parametrize("method", ["mt+random_matched", "mt+random_free"])
 def test_controls_follow_their_schedules(data, method):
-    schedules = [train("mt+rollingq", data, replace(SETTING, rho=r), 4).events for r in (1, 9)]
+    schedules = [
+        train("mt+rollingq", data, setting=replace(SETTING, rho=rho), seed=4).events
+        for rho in (1, 9)
+    ]
     plans = [plan(method, data, SETTING, 4, schedule) for schedule in schedules]
-    results = fit_replicas([Replica(p.model, data, p.config, p.rolling) for p in plans])
+    results = fit_replicas([Replica(p.model, data, p.config, p.observers) for p in plans])
     for schedule, prepared, result in zip(schedules, plans, results, strict=True):
-        expected = train(method, data, SETTING, 4, schedule=schedule)
+        expected = train(method, data, setting=SETTING, seed=4, schedule=schedule)
         assert len(expected.events) == 3
-        assert_same_run(prepared.model, result, prepared.rolling.events, expected)
+        assert_same_run(prepared.model, result, events_of(prepared.observers), expected)
 
 
 def test_grids_are_cut_into_patches_and_attention_may_be_uniform(data):
@@ -108,26 +121,28 @@ def test_grids_are_cut_into_patches_and_attention_may_be_uniform(data):
     grids = replace(data, **splits, patch={"audio": (1, 8), "visual": (2, 4)})
     for method in ("mt+rollingq", "uniform"):
         plans = [plan(method, grids, SETTING, seed) for seed in (0, 1)]
-        results = fit_replicas([Replica(p.model, grids, p.config, p.rolling) for p in plans])
+        results = fit_replicas([Replica(p.model, grids, p.config, p.observers) for p in plans])
         for seed, (prepared, result) in enumerate(zip(plans, results, strict=True)):
-            events = prepared.rolling.events if prepared.rolling else []
-            expected = train(method, grids, SETTING, seed)
-            assert_same_run(prepared.model, result, events, expected)
+            expected = train(method, grids, setting=SETTING, seed=seed)
+            assert_same_run(prepared.model, result, events_of(prepared.observers), expected)
 
 
 def test_last_batch_estimate_several_heads_and_a_class_token_key(data):
     models = [small_model(seed, cls_self_key=True, num_heads=2) for seed in (0, 1)]
     rollings = [
-        RollingQ(model.fusion, 3.0, 0.0, 2, estimate=estimate)
+        Rolling(RollingQ(model.fusion, 3.0, 0.0, 2, estimate=estimate))
         for model, estimate in zip(models, ("last_batch", "epoch"), strict=True)
     ]
     results = fit_replicas(
-        [Replica(*x) for x in zip(models, [data] * 2, [TRAINING] * 2, rollings, strict=True)]
+        [
+            Replica(model, data, TRAINING, [rolling])
+            for model, rolling in zip(models, rollings, strict=True)
+        ]
     )
     for seed, estimate in enumerate(("last_batch", "epoch")):
         model = small_model(seed, cls_self_key=True, num_heads=2)
-        rolling = RollingQ(model.fusion, 3.0, 0.0, 2, estimate=estimate)
-        expected = fit(model, data, TRAINING, rolling)
+        rolling = Rolling(RollingQ(model.fusion, 3.0, 0.0, 2, estimate=estimate))
+        expected = fit(model, data, TRAINING, observers=[rolling])
         assert_close(results[seed].history, expected.history)
         assert rollings[seed].events
         torch.testing.assert_close(
@@ -145,9 +160,48 @@ def test_trained_replicas_share_no_memory(data):
                for t in models[0].state_dict().values())  # fmt: skip
 
 
+def static_replicas(data, observers_of):
+    found = [plan("concat", data, SETTING, seed) for seed in (0, 1)]
+    return [Replica(p.model, data, p.config, observers_of(p.model)) for p in found]
+
+
+def test_static_fusions_train_as_one_batch_too(data, monkeypatch):
+    # Nothing of theirs is watched, and so nothing is told of attention.
+    monkeypatch.setattr(together, "fit", None)
+    replicas = static_replicas(data, lambda model: [])
+    results = fit_replicas(replicas)
+    for seed, (replica, result) in enumerate(zip(replicas, results, strict=True)):
+        expected = train("concat", data, setting=SETTING, seed=seed)
+        assert_same_run(replica.model, result, [], expected)
+        assert not {"share", "air", "rotation"} & result.history[-1].keys()
+
+
+@pytest.mark.parametrize("method", ["ogm-ge", "pmr"])
+def test_replicas_whose_observers_do_not_stack_are_trained_one_by_one(data, method):
+    def observers(model):
+        return [OGM(model, noise=True, seed=7) if method == "ogm-ge" else PMR(seed=7)]
+
+    replicas = static_replicas(data, observers)
+    results = fit_replicas(replicas)
+    for replica, result, alone in zip(
+        replicas, results, static_replicas(data, observers), strict=True
+    ):
+        expected = fit(alone.model, data, alone.config, observers=alone.observers)
+        assert result == expected
+        assert_same_state(replica.model.state_dict(), alone.model.state_dict())
+
+
 def replicas_with(data, *models, configs=(TRAINING, TRAINING), datasets=None):
     datasets = datasets or [data] * len(models)
     return [Replica(*x) for x in zip(models, datasets, configs, strict=False)]
+
+
+def test_a_rollingq_of_another_model_is_refused(data):
+    model, other = small_model(), small_model()
+    own = Rolling(RollingQ(model.fusion, 3.0, 0.0, 2))
+    replicas = [Replica(one, data, TRAINING, [own]) for one in (model, other)]
+    with pytest.raises(ValueError, match="rolling: got one bound to a layer outside of this model"):
+        fit_replicas(replicas)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +264,8 @@ def by_run(rows):
     return {(r["method"], r["seed"], r["rho"], r["beta"]): r for r in rows}
 
 
-def test_a_sweep_is_run_method_on_each_point():
-    rows = small_sweep(methods=METHODS, together=3)
+def test_a_sweep_is_train_on_each_point():
+    rows = small_sweep(methods=DYNAMIC, together=3)
     keys = list(by_run(rows))
     grid = [(rho, beta) for rho in (1.0, 4.0) for beta in (0.0, 0.1)]
     assert keys == [
@@ -219,7 +273,7 @@ def test_a_sweep_is_run_method_on_each_point():
         for seed in (0, 1)
         for key in [
             *((m, seed, None, None) for m in ("mt", "uniform")),
-            *((m, seed, *p) for p in grid for m in METHODS if m not in ("mt", "uniform")),
+            *((m, seed, *p) for p in grid for m in DYNAMIC if m not in ("mt", "uniform")),
         ]
     ]
     for seed in (0, 1):
@@ -227,14 +281,31 @@ def test_a_sweep_is_run_method_on_each_point():
         events = {}
         for method, _, rho, beta in (key for key in keys if key[1] == seed):
             own = SETTING if rho is None else replace(SETTING, rho=rho, beta=beta)
-            schedule = events.get((rho, beta)) if method.startswith("random") else None
-            run = train(method, data, own, seed, schedule=schedule)
+            schedule = events.get((rho, beta)) if METHODS[method].follows else None
+            run = train(method, data, setting=own, seed=seed, schedule=schedule)
             if method == "mt+rollingq":
                 events[rho, beta] = run.events
             row = by_run(rows)[method, seed, rho, beta]
             assert row["data_hash"] == data.data_hash
             assert_close({name: row[name] for name in note(method, seed, run)},
                          note(method, seed, run))  # fmt: skip
+
+
+def test_every_method_can_be_swept():
+    methods = methods_for(("audio", "visual"))
+    rows = small_sweep(seeds=(0,), over={"rho": [1.0, 4.0]}, methods=methods)
+    found = {(row["method"], row["rho"]): row for row in rows}
+    turned = [name for name in methods if METHODS[name].turns]
+    # Those that know nothing of the grid are trained once.
+    assert [*found] == [
+        *((name, None) for name in methods if name not in turned),
+        *((name, rho) for rho in (1.0, 4.0) for name in turned),
+    ]
+    data = small_data(0)
+    for method in ("unimodal-audio", "concat", "ogm", "ogm-ge", "pmr"):
+        run = train(method, data, setting=SETTING, seed=0)
+        expected = note(method, 0, run)
+        assert_close({name: found[method, None][name] for name in expected}, expected)
 
 
 def test_rows_depend_neither_on_order_nor_on_what_is_trained_together():
@@ -295,7 +366,7 @@ def test_without_a_grid_the_setting_alone_is_run():
     assert {"method", "seed", "accuracy", "share_normal", "events", "history"} <= set(row)
     assert row["method"] == "mt+rollingq"
     data = small_data()
-    found = train("mt+rollingq", data, SETTING, 0)
+    found = train("mt+rollingq", data, setting=SETTING)
     assert row["history"]["air"] == pytest.approx(
         [epoch["air"] for epoch in found.result.history if "air" in epoch], **CLOSE
     )
@@ -311,7 +382,7 @@ def test_a_bar_shows_the_progress(capsys):
     [
         ({"methods": ["rolling"]}, r"methods: got \['rolling'\], expected some of"),
         ({"methods": []}, r"methods: got \[\], expected some of"),
-        ({"methods": ["mt+random_matched"]}, "expected also 'mt+rollingq' to pair with"),
+        ({"methods": ["mt+random_matched"]}, r"expected also 'mt\+rollingq' to pair with"),
         ({"together": 0}, "together: got 0, expected an integer of at least 1"),
         ({"over": {"dim": [8]}}, r"over: got \['dim'\], expected some of \('rho'"),
         ({"over": {"rho": [0.0]}}, "rho: got 0.0, expected a finite number above 0"),

@@ -8,9 +8,9 @@ import pytest
 from rollingq_core.data import load_dataset
 from rollingq_core.records import read_record, rounded
 from rollingq_core.reproduce import grid, regimes
-from rollingq_core.reproduce.comparison import REPORTING_SEEDS
+from rollingq_core.reproduce.seeds import REPORTING_SEEDS
 from rollingq_core.runs import sweep as runs
-from rollingq_core.runs.run import train
+from rollingq_core.runs import train
 from rollingq_core.settings import SETTINGS
 from tests.small import SETTING, SIZES
 
@@ -50,8 +50,8 @@ def test_each_cell_of_the_grid_is_the_run_at_its_rho_and_beta(tiny, tmp_path):
         assert cells[0, 2]["rotations"] == []
         assert cells[0, 0] is not cells[1, 0]
         for place, (rho, beta) in (((0, 0), (1.0, 0.0)), ((1, 1), (4.0, 0.3))):
-            run = train("mt+rollingq", small("synthetic", seed),
-                             replace(tiny, rho=rho, beta=beta), seed)  # fmt: skip
+            own = replace(tiny, rho=rho, beta=beta)
+            run = train("mt+rollingq", small("synthetic", seed), setting=own, seed=seed)
             expected = grid.report("mt+rollingq", seed, run)
             found = {name: cells[place][name] for name in expected}
             assert found["rotations"] == expected["rotations"]
@@ -98,7 +98,8 @@ def test_a_regime_is_a_row_for_each_seed_method_and_budget(tiny, tmp_path):
     )
     setting = replace(tiny, cls_std=0.3, max_rotations=3)
     data = small("synthetic", 101, train_samples=40, visual_strength=2.0)
-    expected = regimes.report("mt+rollingq", 101, train("mt+rollingq", data, setting, 101))
+    run = train("mt+rollingq", data, setting=setting, seed=101)
+    expected = regimes.report("mt+rollingq", 101, run)
     assert picked["accuracy"] == pytest.approx(expected["accuracy"], abs=1.1e-2)
     assert picked["air"] == pytest.approx(expected["air"], abs=1.1e-3)
 

@@ -1,5 +1,6 @@
 """Tables, and the means, intervals and paired differences that stand in them."""
 
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rollingq_core import plots
-from rollingq_core.plots import Table
+from rollingq_core import statistics as over_seeds
+from rollingq_core.tables import Table
 
 
 def run(method, seed, *accuracy):
@@ -17,23 +19,31 @@ def run(method, seed, *accuracy):
 
 
 PAIRS = [
-    run("mt+rollingq", 2, 0.80, 0.5), run("mt+rollingq", 1, 0.90, 0.6), run("mt+rollingq", 3, 0.70, 0.4),
-    run("mt", 1, 0.80, 0.5), run("mt", 3, 0.60, 0.4), run("mt", 2, 0.75, 0.5),
-]  # fmt: skip
+    run("mt+rollingq", 2, 0.80, 0.5),
+    run("mt+rollingq", 1, 0.90, 0.6),
+    run("mt+rollingq", 3, 0.70, 0.4),
+    run("mt", 1, 0.80, 0.5),
+    run("mt", 3, 0.60, 0.4),
+    run("mt", 2, 0.75, 0.5),
+]
+
+
+def clean(row):
+    return row["accuracy"][0]
 
 
 def test_paired_difference_by_hand():
     # .1, .05, .1: mean 1/12, sd .0288675, t(.975; 2) = 4.302653.
-    mean, half = plots.paired_difference(PAIRS, "mt+rollingq", "mt", lambda r: r["accuracy"][0])
+    mean, half = over_seeds.paired_difference(PAIRS, "mt+rollingq", "mt", clean)
     assert mean == pytest.approx(1 / 12)
     assert half == pytest.approx(4.302653 * 0.0288675 / 3**0.5, abs=1e-6)
-    back, same = plots.paired_difference(PAIRS, "mt", "mt+rollingq", lambda r: r["accuracy"][0])
+    back, same = over_seeds.paired_difference(PAIRS, "mt", "mt+rollingq", clean)
     assert (back, same) == pytest.approx((-mean, half))
 
 
 def test_difference_needs_the_same_seeds():
-    with pytest.raises(ValueError, match="seeds of 'mt+rollingq' and 'mt' differ"):
-        plots.paired_difference(PAIRS[:-1], "mt+rollingq", "mt", lambda r: 0.0)
+    with pytest.raises(ValueError, match=re.escape("seeds of 'mt+rollingq' and 'mt' differ")):
+        over_seeds.paired_difference(PAIRS[:-1], "mt+rollingq", "mt", lambda r: 0.0)
 
 
 def test_difference_table_holds_points():
@@ -45,7 +55,7 @@ def test_difference_table_holds_points():
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=12).filter(lambda x: np.ptp(x) > 1e-3))
 def test_interval_equals_scipys(values):
-    mean, half = plots.mean_interval(values)
+    mean, half = over_seeds.mean_interval(values)
     interval = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (mean - half, mean + half) == pytest.approx(tuple(interval), abs=1e-9)
 
@@ -67,6 +77,21 @@ def test_accuracy_table_by_hand():
         ["uniform", "55.0 ± 7.1", "0.50 → 0.30", "none"],
         ["RollingQ", "55.0 ± 7.1", "0.50 → 0.30", "−0.50"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "said"),
+    [(1.25, 0.5, "+1.2 ± 0.5*"), (-0.3, 0.5, "−0.3 ± 0.5 "), (-2.0, 0.5, "−2.0 ± 0.5*")],
+)
+def test_a_star_says_that_the_interval_leaves_0_out(mean, half, said):
+    assert over_seeds.starred(mean, half) == said
+
+
+def test_the_figures_room_hands_them_on():
+    names = ("mean_interval", "paired_difference", "of_method", "signed", "starred")
+    for name in names:
+        assert getattr(plots, name) is getattr(over_seeds, name)
+    assert plots.Table is Table
 
 
 TABLE = Table(["method", "accuracy"], [["a", "1.0"], ["longer", "10.0"]], "n < 3")

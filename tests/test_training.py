@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rollingq_core import RollingQ, attention_imbalance_rate
+from rollingq_core.balancing import Rolling
 from rollingq_core.models.predictions import predict
 from rollingq_core.settings import TrainingConfig
 from rollingq_core.training import loop as training
@@ -205,7 +206,7 @@ def test_air_is_that_of_the_training_batches_as_they_went_by(data):
 
     model = small_model()
     spy = Spy(model.fusion, rho=3.0, beta=0.0, max_rotations=2)
-    result = fit(model, data, replace(TRAINING, epochs=2), spy)
+    result = fit(model, data, replace(TRAINING, epochs=2), observers=[Rolling(spy)])
     assert len(seen) == 2 * 3
     for index, record in enumerate(result.history[1:]):
         query, keys = (torch.cat(x) for x in zip(*seen[3 * index : 3 * index + 3], strict=True))
@@ -336,7 +337,7 @@ def test_pieces_are_as_small_as_asked(data, monkeypatch):
 
 
 def test_readers_hand_out_the_same_batches(data):
-    alone, helped = (train(data, STILL, rolling={}, num_workers=n) for n in (0, 1))
+    alone, helped = (train(data, STILL, rolling={}, workers=n) for n in (0, 1))
     assert alone[1] == helped[1]
     assert_same_state(alone[0].state_dict(), helped[0].state_dict())
 

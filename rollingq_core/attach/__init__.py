@@ -21,9 +21,11 @@ def attach(attention: nn.Module, spans: Spans, *, row: int = 0) -> "Attached":
     Parameters
     ----------
     attention
-        An ``nn.MultiheadAttention``, an ``nn.TransformerEncoderLayer`` (its ``self_attn``), timm's
+        An ``nn.MultiheadAttention``, an ``nn.TransformerEncoderLayer`` (whole, not its
+        ``self_attn`` alone, so that its fast path never passes a turn by), timm's
         ``Attention`` (one ``qkv`` map), or a BERT-style self-attention (``query``, ``key`` and
-        ``value`` maps).
+        ``value`` maps). An adapter around a map (LoRA) has to be there before: one that comes
+        later adds to the query what no rotation turns.
     spans
         Which of the keys' places belong to which modality: ``(start, stop)`` each, two or more.
     row
@@ -57,11 +59,11 @@ def attach(attention: nn.Module, spans: Spans, *, row: int = 0) -> "Attached":
     if isinstance(getattr(layer, "rotation", None), QueryRotation):
         raise ValueError("attention: got a layer that has a rotation, expected one without")
     if type(layer) is nn.MultiheadAttention:
-        return AttachedMultihead(layer, spans, row)
-    if all(isinstance(getattr(layer, name, None), nn.Linear) for name in ("qkv", "proj")):
+        return AttachedMultihead(layer, spans, row, None if layer is attention else attention)
+    if _are_maps(layer, "qkv", "proj"):
         _refuse_normalised(layer)
         return AttachedFused(layer, spans, row)
-    if all(isinstance(getattr(layer, name, None), nn.Linear) for name in ("query", "key", "value")):
+    if _are_maps(layer, "query", "key", "value"):
         _refuse_normalised(layer)
         return AttachedSeparate(layer, spans, row)
     raise ValueError(
@@ -69,6 +71,12 @@ def attach(attention: nn.Module, spans: Spans, *, row: int = 0) -> "Attached":
         "nn.TransformerEncoderLayer, an attention with a fused qkv map as timm's, or one with "
         "query, key and value maps as BERT's"
     )
+
+
+def _are_maps(layer: nn.Module, *names: str) -> bool:
+    """Tell whether these are maps, each linear or with an adapter, which tells its size too."""
+    found = [getattr(layer, name, None) for name in names]
+    return all(isinstance(getattr(m, "out_features", None), int) for m in found)
 
 
 def _refuse_normalised(layer: nn.Module) -> None:

@@ -1,5 +1,6 @@
 """The handle of a rotation inside an attention layer."""
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -64,6 +65,7 @@ class KnownRotation(QueryRotation):
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
         self.turned = False
+        self.seen: int | None = None
         self.mark: torch.utils.hooks.RemovableHandle | None = None
 
     def rotate(self, rotation: Any) -> None:
@@ -71,12 +73,28 @@ class KnownRotation(QueryRotation):
         super().rotate(rotation)
         self._note()
 
+    def look_again(self) -> None:
+        """Look at the tensors where something else has written to them since.
+
+        An average of weights writes into a copy, and a broadcast into every process's model.
+        """
+        if torch.compiler.is_compiling() or self.count.is_inference():
+            return
+        if self.seen != self.count._version:
+            with suppress(RuntimeError):  # inside a transform of functions there is none to see
+                self._note()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.seen = None
+
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)
         self._note()
 
     def _note(self) -> None:
         self.turned = bool(self.count > 0)
+        self.seen = None if self.count.is_inference() else self.count._version
         # A layer with a hook anywhere in it does not take nn.TransformerEncoderLayer's fast path,
         # which would pass its attention by.
         if self.turned and self.mark is None:

@@ -1,5 +1,7 @@
 """Layers whose queries come from a map that is a module: a fused one, or one of its own."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -10,8 +12,9 @@ class AttachedFused(Attached):
     """One map makes queries, keys and values, side by side."""
 
     def __init__(self, layer: nn.Module, spans: list[tuple[int, int]], row: int) -> None:
-        super().__init__(layer, layer.qkv.out_features // 3, spans, row)
-        self.hooks.append(layer.qkv.register_forward_hook(self._on_qkv))
+        qkv: Any = layer.qkv  # linear, or an adapter around that
+        super().__init__(layer, qkv.out_features // 3, spans, row)
+        self.hooks.append(qkv.register_forward_hook(self._on_qkv))
 
     def _on_qkv(self, module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
         queries, keys, values = output.chunk(3, dim=-1)
@@ -24,10 +27,12 @@ class AttachedSeparate(Attached):
     """Queries, keys and values have a map each."""
 
     def __init__(self, layer: nn.Module, spans: list[tuple[int, int]], row: int) -> None:
-        super().__init__(layer, layer.query.out_features, spans, row)
+        query: Any = layer.query  # linear, or an adapter around that
+        key: Any = layer.key
+        super().__init__(layer, query.out_features, spans, row)
         self.query: Tensor | None = None
-        self.hooks.append(layer.query.register_forward_hook(self._on_query))
-        self.hooks.append(layer.key.register_forward_hook(self._on_key))
+        self.hooks.append(query.register_forward_hook(self._on_query))
+        self.hooks.append(key.register_forward_hook(self._on_key))
 
     def _on_query(self, module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
         queries = self._turned(output)

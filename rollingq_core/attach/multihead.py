@@ -1,36 +1,54 @@
 """``nn.MultiheadAttention``, whose projections are no modules: the rotated row by itself."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
-from rollingq_core.attach.handle import Attached
+from rollingq_core.attach.handle import Attached, KnownRotation
 
 
 class AttachedMultihead(Attached):
-    """``nn.MultiheadAttention``, whose projections are no modules of their own."""
+    """``nn.MultiheadAttention``, whose projections are no modules of their own.
 
-    def __init__(self, layer: nn.MultiheadAttention, spans: list[tuple[int, int]], row: int):
+    ``block`` is the encoder layer around it, where that was given to :func:`attach`.
+    """
+
+    def __init__(
+        self,
+        layer: nn.MultiheadAttention,
+        spans: list[tuple[int, int]],
+        row: int,
+        block: nn.Module | None = None,
+    ) -> None:
         if layer.bias_k is not None or layer.add_zero_attn:
             raise ValueError(
                 "attention: got add_bias_kv or add_zero_attn, expected a layer without these keys "
                 "that belong to no token"
             )
         super().__init__(layer, layer.embed_dim, spans, row)
-        layer.attached = self
+        layer.attached, self.block = self, None  # type: ignore[assignment]
         layer.__class__ = RolledMultiheadAttention
+        if type(block) is nn.TransformerEncoderLayer:
+            self.block = block
+            block.__class__ = RolledEncoderLayer
 
     def detach(self) -> None:
         """Take the rotation out again, and give the layer its class back."""
         super().detach()
         del self.layer.attached
         self.layer.__class__ = nn.MultiheadAttention
+        if self.block is not None:
+            self.block.__class__ = nn.TransformerEncoderLayer
 
 
 class RolledMultiheadAttention(nn.MultiheadAttention):
     """What ``nn.MultiheadAttention`` becomes by :func:`attach`: one of its queries is rotated."""
+
+    rotation: KnownRotation
+    attached: AttachedMultihead
 
     def forward(
         self,
@@ -44,6 +62,7 @@ class RolledMultiheadAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As the parent's; with no turn yet, it is the parent's."""
+        self.rotation.look_again()
         if self.rotation.turned or self.training:
             own, keys = self._own_query(query), self._keys(key)
             padding = None if key_padding_mask is None else key_padding_mask != 0
@@ -113,6 +132,17 @@ class RolledMultiheadAttention(nn.MultiheadAttention):
         used = dropout(attention, self.dropout, self.training)
         fused = torch.einsum("bhs,bshd->bhd", used, values.unflatten(-1, heads)).flatten(1)
         return self.out_proj(fused), attention
+
+
+class RolledEncoderLayer(nn.TransformerEncoderLayer):
+    """What ``nn.TransformerEncoderLayer`` becomes: its fast path would pass a turn by."""
+
+    self_attn: RolledMultiheadAttention
+
+    def forward(self, *arguments: Any, **options: Any) -> Tensor:
+        """As the parent's."""
+        self.self_attn.rotation.look_again()
+        return super().forward(*arguments, **options)
 
 
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from rollingq_core._checks import require_integer, require_number
 from rollingq_core._ranks import summed
 from rollingq_core.models.multimodal import ModelOutput, MultimodalModel
+from rollingq_core.models.predictions import widened
 from rollingq_core.training.observer import Observer
 
 
@@ -31,7 +32,7 @@ def scores(partial_logits: Tensor, labels: Tensor) -> Tensor:
     >>> scores(torch.tensor([audio, visual]), torch.tensor([0, 1]))
     tensor([1.3631, 0.5453])
     """
-    right = partial_logits.softmax(dim=-1)[:, torch.arange(len(labels)), labels]
+    right = widened(partial_logits).softmax(dim=-1)[:, torch.arange(len(labels)), labels]
     return right.sum(dim=1)
 
 
@@ -93,7 +94,9 @@ class OGM(Observer):
     @torch.no_grad()
     def on_gradients(self, model: MultimodalModel, output: ModelOutput, labels: Tensor) -> None:
         """Multiply each encoder's gradients by its coefficient, and add noise where asked to."""
-        found = scores(model.fusion.partial_logits(output.fusion.fused), labels)
+        assert output.fusion is not None  # as observers act in the epochs of fusion
+        layer: Any = model.fusion
+        found = scores(layer.partial_logits(output.fusion.fused), labels)
         factors = coefficients(summed({"scores": found.double()})["scores"], self.alpha)
         for (name, encoder), factor in zip(model.encoders.items(), factors.tolist(), strict=True):
             self.sums[name] = self.sums.get(name, 0.0) + factor

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from rollingq_core._checks import require_choice, require_integer, require_number
 from rollingq_core._padding import padding_name
 from rollingq_core.models.multimodal import ModelOutput, MultimodalModel
-from rollingq_core.models.predictions import as_parameter, batches
+from rollingq_core.models.predictions import as_parameter, batches, widened
 from rollingq_core.training.observer import Observer
 
 # Beside a squared distance, where the root would have no gradient.
@@ -34,8 +34,9 @@ def similarities(features: Tensor, prototypes: Tensor) -> Tensor:
     tensor([[-1., -5.]])
     """
     known = prototypes.isfinite().all(dim=1)
-    # Not through matrix products, which lose the digits of small distances.
-    squares = (features.unsqueeze(1) - prototypes.nan_to_num(0)).square().sum(dim=-1)
+    # Not through matrix products, which lose the digits of small distances; nor in half precision,
+    # in which the smallest number beside a square would be 0.
+    squares = (widened(features).unsqueeze(1) - prototypes.nan_to_num(0)).square().sum(dim=-1)
     return -(squares + SMALLEST).sqrt().masked_fill(~known, torch.inf)
 
 
@@ -138,7 +139,7 @@ class PMR(Observer):
         """Return the prototypes' cross-entropy of the modalities that are behind."""
         entropies, found = [], []
         for name, features in output.features.items():
-            logits = similarities(features, self.prototypes[name].to(features))
+            logits = similarities(features, self.prototypes[name].to(features.device))
             own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
             counts = _present(features) & own.isfinite()
             logits, answers = logits[counts], labels[counts]

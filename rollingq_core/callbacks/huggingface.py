@@ -7,10 +7,11 @@ from typing import Any
 from rollingq_core._extras import needs
 from rollingq_core.callbacks.state import restore_own, shared_state
 from rollingq_core.rolling import RollingQ
-from rollingq_core.training.checkpoint import load_checkpoint, save_checkpoint
 
 with needs("callbacks"):
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+    from rollingq_core.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 class RollingQCallback(TrainerCallback):
@@ -93,4 +94,5 @@ class RollingQCallback(TrainerCallback):
         self.is_open = False
 
     def _file(self, args: TrainingArguments, state: TrainerState) -> Path:
+        assert args.output_dir is not None  # by default `trainer_output`
         return Path(args.output_dir) / f"checkpoint-{state.global_step}" / f"{self.name}.pt"

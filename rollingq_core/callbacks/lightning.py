@@ -10,7 +10,11 @@ with needs("callbacks"):
     try:
         from lightning.pytorch import Callback, LightningModule, Trainer
     except ImportError:  # the same library under its older name
-        from pytorch_lightning import Callback, LightningModule, Trainer
+        from pytorch_lightning import (  # type: ignore[assignment]
+            Callback,
+            LightningModule,
+            Trainer,
+        )
 
 
 class RollingQCallback(Callback):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from rollingq_core.data.sources import SOURCES, is_file_name
+from rollingq_core.data.sources import SOURCES, is_file_name, located
 
 
 def add_option(parser: argparse.ArgumentParser, about: str, default: str | None) -> None:
@@ -22,4 +22,4 @@ def named(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"got {text!r}, expected one of {', '.join(SOURCES)}, or a file FILE.npz"
         )
-    return text
+    return located(text)

@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     (row,) = record["runs"]
+    print(f"{EVALUATIONS[options.test].about}; rates as fractions of 1")
     print(table(options.test, {name: row[name] for name in row if name not in ("method", "seed")}))
     print(out)
 
@@ -122,7 +123,7 @@ def table(test: str, report: dict[str, Any]) -> str:
         if name.startswith(EVALUATIONS[test].by_level or ("\0",))
     }
     if by_level:
-        rows = [["noise level", *(f"{level:g}" for level in LEVELS)]]
+        rows: list[list[Any]] = [["noise level", *(f"{level:g}" for level in LEVELS)]]
         rows += [[name, *values] for name, values in by_level.items()]
     else:
         rows = [["", "value"], *([name, value] for name, value in _numbers(report))]

@@ -76,6 +76,7 @@ def _own_way(
     name: str, options: argparse.Namespace, seeds: tuple[int, ...], jobs: int
 ) -> dict[Path, dict[str, Any]]:
     compute = RECIPES[name].compute
+    assert compute is not None  # `run` has looked
     if "profile" not in RECIPES[name].options:
         out = options.out / f"{name}-synthetic-T.json"
         return {out: compute(seeds, out=out, jobs=jobs)}

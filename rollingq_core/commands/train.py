@@ -1,46 +1,63 @@
-"""``train``: train one model, and go on where a run that was cut off has stopped."""
+"""``train``: train a model or several, and go on where a run that was cut off has stopped."""
 
 import argparse
 import math
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from threading import Event, current_thread, main_thread
-from types import FrameType
 from typing import Any
 
-from lightning_fabric.utilities.rank_zero import rank_zero_only
 from tqdm.auto import tqdm
 
 from rollingq_core.commands import describe_data
+from rollingq_core.commands.interrupt import remembered_ctrl_c
 from rollingq_core.methods import METHODS
+from rollingq_core.models.predictions import predict
+from rollingq_core.reproduce.closing import over_seeds
+from rollingq_core.rolling import RotationEvent
 from rollingq_core.runs.description import PROFILES, VARIABLE, RunDescription
 from rollingq_core.runs.folder import CHECKPOINT, HISTORY, MODEL, History, train_in
+from rollingq_core.runs.log import LOGS, Log
+from rollingq_core.runs.run import Run
+from rollingq_core.tables import Table
 from rollingq_core.training.checkpoint import load_checkpoint
 from rollingq_core.training.machine import PRECISIONS, Machine
+
+# Of the table that grows by a row an epoch; the first two leave room for what stands below.
+TITLES = ("    epoch", "      stage", "loss, nats", "validation, %", "    AIR", "turn, degrees")
+HEADING = "  ".join(TITLES)
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "train",
-        help="train one model",
-        description="Train one model. A run that was cut off goes on, bit for bit, when the same "
-        f"command is started again. The folder gets {CHECKPOINT}, {HISTORY} and {MODEL}.",
-        epilog="example: python -m rollingq_core train --data digits --method mt+rollingq "
-        "--profile cpu --out runs/digits",
+        help="train a model, or several",
+        description="Train a model. A run that was cut off goes on, bit for bit, when the same "
+        f"command is started again. The folder gets {CHECKPOINT}, {HISTORY} and {MODEL}. With "
+        "several methods or seeds each run has a folder of its own in it, and in the end the "
+        "methods are compared; see `methods` for their names.",
+        epilog="example: python -m rollingq_core train --data digits --method mt mt+rollingq "
+        "--seeds 5 --profile cpu --out runs/digits",
     )
     parser.set_defaults(run=run, stopped="stopped; run it again to go on")
     describe_data.add_option(parser, "what to train on", default="digits")
-    parser.add_argument("--method", choices=[*METHODS], default="mt+rollingq")
+    parser.add_argument(
+        "--method",
+        nargs="+",
+        choices=[*METHODS],
+        default=["mt+rollingq"],
+        metavar="METHOD",
+        help=f"one or more of {', '.join(METHODS)}",
+    )
     parser.add_argument(
         "--profile", choices=[*PROFILES], help=f"by default what {VARIABLE} says, or else cpu"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="the first, where there are several")
+    parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
+    parser.add_argument("--log", choices=LOGS, help="write the history as a table or events, too")
     numbers = parser.add_argument_group("numbers, by default those of the profile")
     numbers.add_argument("--rho", type=float, help="strength of the rebalancing")
     numbers.add_argument("--beta", type=float, help="imbalance that calls for a rotation")
@@ -61,16 +78,57 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train and print a line for each epoch."""
-    wanted = describe(options)
+    """Train, print a line for each epoch, and the table of what came out."""
+    methods = tuple(dict.fromkeys(options.method))
+    if options.seeds < 1:
+        raise ValueError(f"--seeds: got {options.seeds}, expected at least 1")
+    seeds = range(options.seed, options.seed + options.seeds)
+    alone = len(methods) == len(seeds) == 1
+    if not alone and (_devices(options.devices) != 1 or options.nodes > 1):
+        raise ValueError("--devices: got several for several runs, expected one, or one run")
+    finished: dict[tuple[str, int], Run] = {}
+    for seed in seeds:
+        for method in sorted(methods, key=lambda name: METHODS[name].follows is not None):
+            folder = options.out if alone else options.out / f"{method}-{seed}"
+            follows = METHODS[method].follows
+            leader = finished.get((follows, seed)) if follows else None
+            if not alone:
+                tqdm.write(f"{method}, seed {seed}")
+            wanted = describe(options, method, seed)
+            schedule = leader.events if leader else None
+            finished[method, seed] = train_one(options, wanted, folder, schedule)
+    if _is_first():
+        ordered = {(m, s): finished[m, s] for m in methods for s in seeds}
+        table = closing_table(ordered)
+        print(f"{table}\n{table.caption}")
+        if alone:
+            (only,) = finished.values()
+            epoch = only.result.selected_epoch + 1
+            print(f"{options.out / CHECKPOINT}: weights of epoch {epoch}")
+        else:
+            print(options.out)
+
+
+def train_one(
+    options: argparse.Namespace,
+    wanted: RunDescription,
+    folder: Path,
+    schedule: Sequence[RotationEvent] | None,
+) -> Run:
+    """Train one model in its folder."""
     training = wanted.setting.training
     total, calls = training.pretrain_epochs + training.epochs, count()
+    log = Log(folder, options.log) if options.log else None
 
     def watch(history: History) -> None:
+        if log is not None and history:
+            log.tell(history)
         if pressed.is_set():
             raise KeyboardInterrupt
         if next(calls):  # the first shows what an earlier command has told
             tqdm.write(line(history[-1], total))
+        elif len(history) < total:
+            tqdm.write(HEADING)
 
     machine = Machine(
         accelerator=options.accelerator or PROFILES[wanted.profile].accelerator,
@@ -83,42 +141,49 @@ def run(options: argparse.Namespace) -> None:
         workers=options.workers,
     )
     try:
-        with _remembered_ctrl_c() as pressed:
-            finished = train_in(options.out, wanted, watch=watch, machine=machine, progress=True)
+        with remembered_ctrl_c() as pressed:
+            return train_in(
+                folder, wanted, schedule=schedule, watch=watch, machine=machine, progress=True
+            )
     except KeyboardInterrupt:
         if not _is_first():
             raise SystemExit(130) from None
-        raise KeyboardInterrupt(_where_stopped(options.out / CHECKPOINT)) from None
-    if _is_first():
-        epoch = finished.result.selected_epoch + 1
-        print(f"{options.out / CHECKPOINT}: weights of epoch {epoch}")
-
-
-@contextmanager
-def _remembered_ctrl_c() -> Iterator[Event]:
-    """Yield an event that Ctrl-C sets.
-
-    Python drops an interrupt that comes while an object is being deleted, as those that read ahead
-    are after each epoch. So the end of an epoch asks again.
-    """
-    pressed = Event()
-
-    def press(number: int, frame: FrameType | None) -> None:
-        pressed.set()
-        raise KeyboardInterrupt
-
-    if current_thread() is not main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield pressed
-        return
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
+        raise KeyboardInterrupt(_where_stopped(folder / CHECKPOINT)) from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        if log is not None:
+            log.close()
+
+
+def closing_table(runs: dict[tuple[str, int], Run]) -> Table:
+    """Return accuracies in percent and the last epoch's lean, a row a method."""
+    rows = []
+    for (method, seed), finished in runs.items():
+        history, selected = finished.result.history, finished.result.selected_epoch
+        test = predict(finished.model, finished.data.test)
+        rows.append(
+            {
+                "method": method,
+                "seed": seed,
+                "validation": 100 * history[selected]["validation_accuracy"],
+                "test": 100 * test.accuracy,
+                "air": history[-1].get("air"),
+                "rotations": None if test.share is None else len(finished.events),
+            }
+        )
+    columns = {
+        "validation accuracy, %": lambda row: row["validation"],
+        "test accuracy, %": lambda row: row["test"],
+        "last AIR": lambda row: row["air"],
+        "rotations": lambda row: row["rotations"],
+    }
+    baseline = next(iter(runs))[0]
+    return over_seeds(rows, columns, "Each run's selected epoch", baseline=baseline, digits=2)
 
 
 def _is_first() -> bool:
     """Return whether this is the one process that writes and tells, of those that train."""
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
     return not getattr(rank_zero_only, "rank", 0)
 
 
@@ -129,9 +194,9 @@ def _where_stopped(checkpoint: Path) -> str:
     return f"stopped {where}; run it again to go on"
 
 
-def describe(options: argparse.Namespace) -> RunDescription:
+def describe(options: argparse.Namespace, method: str, seed: int) -> RunDescription:
     """Return the run that the options ask for."""
-    run = RunDescription.of_profile(options.data, options.method, options.profile, options.seed)
+    run = RunDescription.of_profile(options.data, method, options.profile, seed)
     given = {key: getattr(options, key) for key in ("rho", "beta", "max_rotations")}
     setting = replace(run.setting, **{key: x for key, x in given.items() if x is not None})
     if options.epochs is not None:
@@ -140,16 +205,22 @@ def describe(options: argparse.Namespace) -> RunDescription:
 
 
 def line(record: dict[str, Any], total: int) -> str:
-    """Return an epoch in one line."""
-    text = f"epoch {record['epoch'] + 1}/{total} {record['stage']}: loss {record['train_loss']:.4f}"
-    if record["stage"] != "fusion":
-        return text
-    text += f", validation accuracy {record['validation_accuracy']:.4f}"
-    if record.get("air") is not None:  # attention, and a sample with a token in every modality
-        text += f", AIR {record['air']:+.4f}"
-    if record.get("rotation"):
-        text += f", query turned by {math.degrees(record['rotation']['angle']):.1f} degrees"
-    return text
+    """Return an epoch's row under ``HEADING``; "-" where there is no such number."""
+    accuracy, air = record.get("validation_accuracy"), record.get("air")
+    rotation = record.get("rotation")
+    cells = (
+        f"{record['epoch'] + 1}/{total}",
+        record["stage"],
+        f"{record['train_loss']:.4f}",
+        "-" if accuracy is None else f"{100 * accuracy:.2f}",
+        "-" if air is None else f"{air:+.4f}",
+        f"{math.degrees(rotation['angle']):.1f}" if rotation else "-",
+    )
+    return _row(cells)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "  ".join(cell.rjust(len(title)) for cell, title in zip(cells, TITLES, strict=True))
 
 
 def _devices(text: str) -> int | str:

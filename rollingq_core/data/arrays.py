@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +11,9 @@ from torch import Tensor
 
 from rollingq_core._checks import require_choice, require_integer, require_number
 from rollingq_core._padding import padding_name
-from rollingq_core.data.dataset import DataSplits, PairedDataset, hash_splits
+from rollingq_core.data.dataset import Array, DataSplits, PairedDataset, hash_splits
 
 SPLITS = ("train", "validation", "test")
-Array = np.ndarray | Tensor
 
 
 def from_arrays(
@@ -70,18 +70,22 @@ def from_arrays(
     """
     require_integer("seed", seed, at_least=0)
     tensors = {modality: _tokens(modality, values) for modality, values in inputs.items()}
-    whole = PairedDataset(tensors, torch.as_tensor(labels), masks)
+    whole = PairedDataset(tensors, labels, masks)
     if favoured is not None:
         require_choice("favoured", favoured, tuple(tensors))
     count = int(whole.labels.max()) + 1
     names = tuple(map(str, range(count))) if classes is None else tuple(map(str, classes))
-    parts = [_part(whole, chosen) for chosen in _indices(splits, len(whole), seed)]
+    train, validation, test = (
+        _part(whole, chosen) for chosen in _indices(splits, len(whole), seed)
+    )
     return DataSplits(
         name=name,
-        **dict(zip(SPLITS, parts, strict=True)),
+        train=train,
+        validation=validation,
+        test=test,
         classes=names,
         patch=None,
-        data_hash=hash_splits(*parts),
+        data_hash=hash_splits(train, validation, test),
         favoured=favoured,
     )
 
@@ -111,6 +115,9 @@ def from_npz(path: str | Path, *, seed: int = 0) -> DataSplits:
             arrays = dict(archive)
     except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise ValueError(f"path: got {path}, expected an .npz file of plain arrays") from error
+    # A member of another kind comes as its bytes.
+    if foreign := [name for name, x in arrays.items() if not isinstance(x, np.ndarray)]:
+        raise ValueError(f"path: got {path} with {foreign}, expected plain arrays only")
     if "labels" not in arrays:
         raise ValueError(f"path: got {path} with {sorted(arrays)}, expected also 'labels'")
     labels, classes = arrays.pop("labels"), arrays.pop("classes", None)
@@ -119,14 +126,17 @@ def from_npz(path: str | Path, *, seed: int = 0) -> DataSplits:
         raise ValueError(f"path: got {path} with {sorted(indices)}, expected all of {SPLITS}")
     padded = {name: padding_name(name) for name in arrays if padding_name(name) in arrays}
     masks = {name: arrays.pop(mask) for name, mask in padded.items()}
-    options = {"splits": [indices[name] for name in SPLITS]} if indices else {}
+    options: dict[str, Any] = {"splits": [indices[name] for name in SPLITS]} if indices else {}
     return from_arrays(
         arrays, labels, masks=masks, seed=seed, classes=classes, name=path.stem, **options
     )
 
 
 def _tokens(name: str, values: Array) -> Tensor:
-    tensor = torch.as_tensor(values)
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"inputs[{name!r}]: got no numbers ({error})") from error
     if tensor.ndim not in (2, 3) or 0 in tensor.shape:
         raise ValueError(
             f"inputs[{name!r}]: got shape {list(tensor.shape)}, expected [N, L, p] or [N, p], "
@@ -170,7 +180,10 @@ def _indices(splits: Sequence, count: int, seed: int) -> list[Tensor]:
 
 
 def _as_indices(name: str, part: Array) -> Tensor:
-    tensor = torch.as_tensor(part)
+    try:
+        tensor = torch.as_tensor(part)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"splits[{name!r}]: got no integers ({error})") from error
     whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
     if tensor.ndim != 1 or not (whole or tensor.numel() == 0):
         raise ValueError(

@@ -24,7 +24,7 @@ def load_librosa() -> ModuleType:
     where it can write neither. Then the code is kept until the process ends.
     """
     found = find_spec("librosa")
-    if found is None:
+    if found is None or found.origin is None:
         raise ModuleNotFoundError("librosa is missing", name="librosa")
     places = [Path(found.origin).parent / "__pycache__"]
     if os.environ.get(VARIABLE):

@@ -13,6 +13,8 @@ from rollingq_core._checks import require_integer, require_number
 from rollingq_core._padding import as_padding, padding_name
 from rollingq_core._tensors import as_input, as_labels, require_labels
 
+Array = np.ndarray | Tensor
+
 
 class PairedDataset(Dataset):
     """Samples of several modalities that share one label each, held in memory.
@@ -38,9 +40,9 @@ class PairedDataset(Dataset):
 
     def __init__(
         self,
-        inputs: Mapping[str, Tensor],
-        labels: Tensor,
-        padding: Mapping[str, Tensor] | None = None,
+        inputs: Mapping[str, Array],
+        labels: Array,
+        padding: Mapping[str, Array] | None = None,
     ):
         if not inputs:
             raise ValueError("inputs: got no modality, expected at least one")

@@ -131,7 +131,9 @@ def _unpack(archive: Path, folder: Path, manifest: dict[str, str]) -> list[Path]
                 name = Path(member.name).name
                 if name not in manifest or not member.isfile():
                     continue
-                content = members.extractfile(member).read(MEMBER_LIMIT)
+                file = members.extractfile(member)
+                assert file is not None  # else the member were no file
+                content = file.read(MEMBER_LIMIT)
                 if hashlib.sha256(content).hexdigest() != manifest[name]:
                     raise ValueError(f"{ARCHIVE_URL}: {name} differs from the known recording")
                 (folder / name).write_bytes(content)

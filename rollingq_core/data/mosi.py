@@ -92,20 +92,22 @@ def load(
         # A feature that never changes in training says nothing.
         scaled = (features - mean) / np.where(deviation > 0, deviation, np.inf)
         tokens[name] = np.where(padding[..., None], 0, scaled[rows]).astype(np.float32)
-    splits = {
-        split: PairedDataset(
+    train, validation, test = (
+        PairedDataset(
             {name: torch.from_numpy(values[split_of == split]) for name, values in tokens.items()},
             torch.from_numpy(utterances["label"][split_of == split]),
             {name: torch.from_numpy(padding[split_of == split]) for name in tokens},
         )
         for split in ("train", "validation", "test")
-    }
+    )
     return DataSplits(
         name="mosi",
-        **splits,
+        train=train,
+        validation=validation,
+        test=test,
         classes=("negative", "positive"),
         patch=None,
-        data_hash=hash_splits(*splits.values()),
+        data_hash=hash_splits(train, validation, test),
         favoured="text" if "text" in modalities else None,
     )
 
@@ -178,7 +180,7 @@ def _read(root: str | Path | None) -> dict[str, np.ndarray]:
     splits = np.empty(len(transcripts), dtype="<U5")
     for split, chosen in rows.items():
         splits[chosen] = split
-    features = {}
+    features: dict[str, np.ndarray] = {}
     for name, published in PUBLISHED.items():
         for split, chosen in rows.items():
             table = np.array(_table(paths[f"{published}_{split}0.csv"]), dtype=np.float64)

@@ -104,7 +104,7 @@ def _opened(path: Path, wav: _WavHeader | None) -> AbstractContextManager[Path |
 def _decoded(sound: soundfile.SoundFile) -> np.ndarray:
     if sound.frames < UNKNOWN:
         return sound.read(sound.frames, dtype="float32", always_2d=True)
-    blocks = []
+    blocks: list[np.ndarray] = []
     while True:
         block = np.full((BLOCK, sound.channels), np.nan, dtype=np.float32)
         try:

@@ -101,6 +101,11 @@ def require_source(name: str) -> Source:
     return SOURCES[name]
 
 
+def located(name: str) -> str:
+    """Return a dataset's name as it is, and a file's as one that holds in any folder."""
+    return str(Path(name).absolute()) if is_file_name(name) else name
+
+
 def is_file_name(name: str) -> bool:
     """Return whether a dataset's name is that of a reader's own file."""
     return Path(name).suffix == ".npz"

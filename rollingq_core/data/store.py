@@ -270,6 +270,6 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     # On a full disk a zip file would fail a second time when it is closed; memory doesn't.
     content = io.BytesIO()
-    np.savez(content, **arrays)
+    np.savez(content, **arrays)  # type: ignore[arg-type]
     with written_whole(path) as file:
         file.write(content.getbuffer())

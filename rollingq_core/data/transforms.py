@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
 
 SIDE = 224
 # Mean and standard deviation of ImageNet's training pictures, by colour.
@@ -35,6 +34,9 @@ class Pictures:
     """
 
     def __init__(self, augment: bool) -> None:
+        # Here, as torchvision takes long to load, and most datasets need none of it.
+        from torchvision.transforms import InterpolationMode, v2
+
         self.augment = augment
         self.resize = v2.Resize((SIDE, SIDE), InterpolationMode.BILINEAR)
         self.crop = v2.RandomResizedCrop(SIDE)
@@ -48,7 +50,7 @@ class Pictures:
                 [self.crop.transform(one, self.crop.make_params([one])) for one in pictures]
             )
             mirrored = torch.rand(len(pictures)) < 0.5
-            pictures[mirrored] = v2.functional.horizontal_flip(pictures[mirrored])
+            pictures[mirrored] = pictures[mirrored].flip(-1)
         else:
             pictures = self.resize(pictures)
         # Bytes are brought into their order before they become four times as large.

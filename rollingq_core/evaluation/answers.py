@@ -5,10 +5,10 @@ from itertools import pairwise
 from numbers import Real
 
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from rollingq_core._padding import separated
 from rollingq_core._tensors import as_labels, require_labels
+from rollingq_core.data.dataset import PairedDataset
 
 
 def require_answers(logits: object, labels: object) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def require_answers(logits: object, labels: object) -> tuple[Tensor, Tensor]:
 def require_fraction(name: str, value: object) -> float:
     """Return ``value`` as a float when it is a number in [0, 1]."""
     number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if not isinstance(number, Real) or isinstance(number, bool) or not 0 <= number <= 1:
+    if not isinstance(number, Real) or isinstance(number, bool) or not 0 <= float(number) <= 1:
         raise ValueError(f"{name}: got {value!r}, expected a number in [0, 1]")
     return float(number)
 
@@ -69,7 +69,7 @@ def require_levels(name: str, values: object, *, at_least: int = 1) -> list[floa
     return levels
 
 
-def modalities_of(dataset: Dataset) -> list[str]:
+def modalities_of(dataset: PairedDataset) -> list[str]:
     """Return the names of a dataset's modalities; a padding mask beside one is none."""
     if not len(dataset):
         raise ValueError("dataset: got no sample, expected one or more")

@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
-from scipy.stats import bootstrap, pearsonr
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from rollingq_core._checks import require_integer, require_tensor
@@ -25,14 +24,17 @@ class AttentionContrast(NamedTuple):
     """A model's answers on the same samples, normal and with one modality replaced by noise."""
 
     modality: str
-    index: int
+    index: int  # type: ignore[assignment]  # in place of a tuple's method
     normal: Predictions
     noisy: Predictions
 
     @property
     def share(self) -> tuple[Tensor, Tensor]:
         """Attention share of the replaced modality, each sample: normal ``[N]``, noisy ``[N]``."""
-        return self.normal.share[:, self.index], self.noisy.share[:, self.index]
+        normal, noisy = self.normal.share, self.noisy.share
+        assert normal is not None  # `attention_contrast` has looked
+        assert noisy is not None
+        return normal[:, self.index], noisy[:, self.index]
 
     @property
     def pearson(self) -> float:
@@ -46,7 +48,7 @@ class AttentionContrast(NamedTuple):
         noise = torch.cat((torch.zeros(len(normal)), torch.ones(len(noisy))))
         if float(share.max() - share.min()) < CONSTANT:
             return 0.0
-        return float(pearsonr(share.numpy(), noise.numpy()).statistic)
+        return float(scipy.stats.pearsonr(share.numpy(), noise.numpy()).statistic)
 
 
 class Sensitivity(NamedTuple):
@@ -90,14 +92,17 @@ def sensitivity(normal: Tensor, noisy: Tensor, resamples: int = 999, seed: int =
             f"noisy: got shape {list(noisy.shape)} with normal {list(normal.shape)}, "
             "expected [N] each, N at least 2"
         )
-    normal, noisy = (1 - share.double().numpy() for share in (normal, noisy))
-    both = np.concatenate([normal, noisy])
+    # Here, as it takes longer to load than all the rest of the command line.
+    from sklearn.metrics import roc_auc_score
+
+    others = [1 - share.double().numpy() for share in (normal, noisy)]
+    both = np.concatenate(others)
     if np.ptp(both) < CONSTANT:  # attention that can't move tells nothing
         return Sensitivity(0.0, 1.0, 0.0, 0.0, 0.5)
     is_noise = np.repeat([0, 1], len(normal))
-    found = pearsonr(both, is_noise)
-    interval = bootstrap(
-        (normal, noisy),
+    found = scipy.stats.pearsonr(both, is_noise)
+    interval = scipy.stats.bootstrap(
+        others,
         _correlation,
         paired=True,
         vectorized=True,

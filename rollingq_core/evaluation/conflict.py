@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from rollingq_core._checks import require_integer
 from rollingq_core._padding import padding_name
 from rollingq_core._tensors import as_labels
+from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.answers import modalities_of, require_answers
 from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.models.predictions import predict
@@ -42,7 +42,7 @@ class ConflictDataset(Dataset):
         No such modality, labels that are no class indices, or all samples are of one class.
     """
 
-    def __init__(self, dataset: Dataset, modality: str, seed: int = 0) -> None:
+    def __init__(self, dataset: PairedDataset, modality: str, seed: int = 0) -> None:
         names = modalities_of(dataset)
         if modality not in names:
             raise ValueError(f"modality: got {modality!r}, expected one of {names}")
@@ -91,7 +91,7 @@ class ConflictReport(NamedTuple):
 
 
 def conflict(
-    model: MultimodalModel, dataset: Dataset, modality: str = "audio", seed: int = 0
+    model: MultimodalModel, dataset: PairedDataset, modality: str | None = None, seed: int = 0
 ) -> ConflictReport:
     """Swap one modality for that of another class, and see whom the answers follow.
 
@@ -100,7 +100,7 @@ def conflict(
     model, dataset
         A trained model of two or more modalities, with attention, and samples to test it on.
     modality, seed
-        As in :class:`ConflictDataset`.
+        As in :class:`ConflictDataset`; the model's first modality by default.
 
     Raises
     ------
@@ -110,6 +110,7 @@ def conflict(
     """
     if len(model.modalities) < 2:
         raise ValueError(f"model: got modalities {list(model.modalities)}, expected two or more")
+    modality = model.modalities[0] if modality is None else modality
     swapped = ConflictDataset(dataset, modality, seed)
     found = predict(model, swapped)
     if found.share is None:
@@ -121,11 +122,17 @@ def conflict(
     others = dict.fromkeys(model.modalities, float(against.float().mean()))
     torn = with_it | against
     auroc = None
+    # Here, as it takes longer to load than all the rest of the command line.
+    from sklearn.metrics import roc_auc_score
+
     if with_it.any() and against.any():
         auroc = float(roc_auc_score(with_it[torn].numpy(), share[torn].numpy()))
+    follower, other = (
+        float(share[group].mean()) if group.any() else None for group in (with_it, against)
+    )
     return ConflictReport(
         others | {modality: float(with_it.float().mean())},
         float((~torn).float().mean()),
-        tuple(float(share[group].mean()) if group.any() else None for group in (with_it, against)),
+        (follower, other),
         auroc,
     )

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import scipy
 import torch
-from scipy.integrate import trapezoid
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from rollingq_core._checks import require_choice, require_integer
 from rollingq_core._padding import padding_name
+from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.answers import modalities_of, require_fraction, require_levels
 from rollingq_core.evaluation.calibration import calibration
 from rollingq_core.models.multimodal import MultimodalModel
@@ -55,7 +56,7 @@ class NoisyDataset(Dataset):
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: PairedDataset,
         modalities: str | Sequence[str],
         level: float,
         *,
@@ -137,7 +138,7 @@ class NoiseResponse(NamedTuple):
 
 def under_noise(
     model: MultimodalModel,
-    dataset: Dataset,
+    dataset: PairedDataset,
     modalities: str | Sequence[str],
     levels: Sequence[float] = LEVELS,
     *,
@@ -184,11 +185,8 @@ def under_noise(
                 _pooled(torch.stack([one.reliability for one in judged])),
             )
         )
-    return NoiseResponse(
-        *(
-            None if column[0] is None else torch.stack(column)
-            for column in zip(*columns, strict=True)
-        )
+    return NoiseResponse._make(
+        None if column[0] is None else torch.stack(column) for column in zip(*columns, strict=True)
     )
 
 
@@ -234,6 +232,6 @@ def robustness_areas(
             "one for each level"
         )
     return {
-        "relative": float(trapezoid(f, x)),
-        "effective": float(trapezoid(f - (g + f[0] - g[0]), x)),
+        "relative": float(scipy.integrate.trapezoid(f, x)),
+        "effective": float(scipy.integrate.trapezoid(f - (g + f[0] - g[0]), x)),
     }

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, get_args
 
-from torch.utils.data import Dataset
-
+from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.attention import attention_contrast, sensitivity
 from rollingq_core.evaluation.conflict import conflict
 from rollingq_core.evaluation.noise import LEVELS, Mechanism, under_noise
@@ -15,7 +14,7 @@ from rollingq_core.training.observer import attends
 
 
 def correlation(
-    model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0
+    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
 ) -> dict[str, Any]:
     """Return whether attention notices that the favoured modality is noise (Table 2)."""
     contrast = attention_contrast(model, dataset, favoured, seed=seed)
@@ -23,7 +22,9 @@ def correlation(
     return sensitivity(*contrast.share)._asdict() | {"share_normal": normal, "share_noisy": noisy}
 
 
-def noise(model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0) -> dict[str, Any]:
+def noise(
+    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
+) -> dict[str, Any]:
     """Return accuracy over noise levels (Table 3), by mechanism and by who gets the noise."""
     names, found = model.modalities, {}
     everyone = {2: "both"}.get(len(names), "all")
@@ -36,14 +37,14 @@ def noise(model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0
 
 
 def conflicts(
-    model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0
+    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
 ) -> dict[str, Any]:
     """Return whom the model follows where the favoured modality is of another class."""
     return conflict(model, dataset, favoured, seed=seed)._asdict()
 
 
 def calibrations(
-    model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0
+    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
 ) -> dict[str, Any]:
     """Return how confidence keeps up with accuracy as noise is mixed into the favoured one."""
     response = under_noise(model, dataset, favoured, LEVELS, seed=seed)
@@ -82,13 +83,13 @@ class Evaluation:
     """
 
     about: str
-    report: Callable[[MultimodalModel, Dataset, str, int], dict[str, Any]]
+    report: Callable[[MultimodalModel, PairedDataset, str, int], dict[str, Any]]
     by_level: tuple[str, ...] = ()
     needs_attention: bool = False
     least_modalities: int = 1
 
     def __call__(
-        self, model: MultimodalModel, dataset: Dataset, favoured: str, seed: int = 0
+        self, model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
     ) -> dict[str, Any]:
         """Return the report.
 

@@ -4,6 +4,16 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+# Corners of markers in units of their size; a shape that has none here is drawn as the last one.
+CORNERS: dict[str, list[tuple[float, float]]] = {
+    "s": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
+    "D": [(0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)],
+    "^": [(0, -1.2), (1.2, 1), (-1.2, 1)],
+    "v": [(0, 1.2), (1.2, -1), (-1.2, -1)],
+    "<": [(-1.2, 0), (1, -1.2), (1, 1.2)],
+    ">": [(1.2, 0), (-1, 1.2), (-1, -1.2)],
+    "h": [(0, -1.2), (1, -0.6), (1, 0.6), (0, 1.2), (-1, 0.6), (-1, -0.6)],
+}
 # What stands back behind the data.
 FAINT = 'fill="none" stroke="currentColor" stroke-opacity="0.45"'
 
@@ -58,12 +68,7 @@ def marker(shape: str, x: float, y: float, size: float = 3.6) -> str:
     if shape == "o":
         arc = f"a{size} {size} 0 1 0"
         return f"M{x - size:.1f} {y:.1f}{arc} {2 * size} 0{arc} {-2 * size} 0Z"
-    corners = {
-        "s": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
-        "D": [(0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)],
-        "^": [(0, -1.2), (1.2, 1), (-1.2, 1)],
-        "v": [(0, 1.2), (1.2, -1), (-1.2, -1)],
-    }[shape]
+    corners = CORNERS.get(shape, CORNERS["h"])
     return line((x + size * a, y + size * b) for a, b in corners) + "Z"
 
 

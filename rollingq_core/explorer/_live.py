@@ -11,8 +11,8 @@ from rollingq_core.data import DataSplits, load_dataset
 from rollingq_core.explorer._controls import Slider
 from rollingq_core.explorer._page import written
 from rollingq_core.explorer._widgets import slider, watch
-from rollingq_core.reproduce.comparison import summarise
-from rollingq_core.runs.run import train
+from rollingq_core.reproduce.reports import summarise
+from rollingq_core.runs import train
 from rollingq_core.settings import Setting
 
 SEED = 0
@@ -94,7 +94,7 @@ class LiveTraining:
             self.draw()
 
         setting = replace(self.setting, rho=rho, beta=beta)
-        run = train("mt+rollingq", self.data, setting, SEED, on_epoch=on_epoch)
+        run = train("mt+rollingq", self.data, setting=setting, seed=SEED, on_epoch=on_epoch)
         row = summarise("mt+rollingq", SEED, run)
         clean, noisy = (written(100 * row["accuracy"][level], 1) for level in (0, -1))
         before, after, pearson = (

@@ -32,15 +32,15 @@ class Explorer(ABC):
     _widget: "Widget | None" = None
 
     @abstractmethod
-    def _controls(self) -> list[Slider | Choice]:
+    def _controls(self) -> Sequence[Slider | Choice]:
         """Return the controls as they stand at first."""
 
     @abstractmethod
-    def _texts(self, settings: dict[str, float]) -> dict[str, str]:
+    def _texts(self, settings: dict[str, Any]) -> dict[str, str]:
         """Return the texts by name, where the controls have these values."""
 
     @abstractmethod
-    def _picture(self, settings: dict[str, float]) -> str:
+    def _picture(self, settings: dict[str, Any]) -> str:
         """Return drawing and readout as HTML, where the controls have these values."""
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Explorer(ABC):
         faces = {"text/plain": repr(self), "text/html": self._html()}
         return faces | (view_of(self.widget()) if find_spec("ipywidgets") else {})
 
-    def _said(self, settings: dict[str, float]) -> dict[str, str]:
+    def _said(self, settings: dict[str, Any]) -> dict[str, str]:
         """Return all texts by name, ready to stand in HTML."""
         texts = self._texts(settings)
         filled = {name: text.format(**texts) for name, text in self.templates.items()}

@@ -43,7 +43,7 @@ class Panels:
             for name, (means, deviations) in point.curves.items()
         }
 
-    def marks(self, rotations: Sequence[float]) -> str:
+    def marks(self, rotations: Iterable[float]) -> str:
         """Return the path of the ticks, one for each epoch after which some seeds turned."""
         places = zip(self.x(self.grid.epochs), rotations, strict=True)
         return "".join(f"M{x:.1f} {HEIGHT}v{-TICK * part:.1f}" for x, part in places if part)
@@ -89,7 +89,7 @@ class Panels:
 
 
 def _legend(own: bool) -> str:
-    entries = [("RollingQ", MEAN, 34), ("mt", VANILLA, 136)] + [("your run", OWN, 230)] * own
+    entries = [("RollingQ", MEAN, 34), ("vanilla", VANILLA, 136)] + [("your run", OWN, 230)] * own
     return "".join(
         f'<path d="M{x} 10h24" {style}/>'
         f'<text x="{x + 30}" y="14" text-anchor="start">{title}</text>'

@@ -1,6 +1,6 @@
 """Controls as ipywidgets, and what a cell shows of them. Imported where a live face is wanted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ipywidgets
 
@@ -48,7 +48,7 @@ def watch(draw: Callable[..., None], *widgets: ipywidgets.Widget) -> None:
 
 
 def controls_over_picture(
-    controls: list[Slider | Choice], picture: Callable[[dict[str, float]], str]
+    controls: Sequence[Slider | Choice], picture: Callable[[dict[str, float]], str]
 ) -> ipywidgets.Widget:
     """Return the controls, and below them the picture where they stand."""
     widgets = {

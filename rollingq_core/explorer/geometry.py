@@ -98,7 +98,9 @@ class GeometryExplorer(EquationExplorer):
         if len(self.tokens) != 2:
             raise ValueError(f"tokens: got {tokens!r}, expected audio's number and visual's")
 
-    def measure(self, lean: float, rho: float, spread: float) -> dict[str, float]:
+    def measure(  # type: ignore[override]  # its arguments are its sliders
+        self, lean: float, rho: float, spread: float
+    ) -> dict[str, float]:
         """Return what the explorer shows, by name; names that end in ``_after`` are after the turn.
 
         ``audio`` and ``visual`` are cosines, ``share`` is audio's attention mass, ``turn`` and
@@ -107,8 +109,8 @@ class GeometryExplorer(EquationExplorer):
         keys = torch.stack([_row(90 + s * spread / 2, self.key_norm) for s in (-1, 1)])
         query = _row(90 - lean, self.query_norm)
         air = float(attention_imbalance_rate(query, keys[:1], keys[1:]))
-        alpha = anchor_weight(air, rho)
-        turn = plane_rotation(query, rebalance_anchor(query, *keys, alpha))
+        alpha = float(anchor_weight(air, rho))
+        turn = plane_rotation(query, rebalance_anchor(query, keys[0], keys[1], alpha))
         turned = turn.apply(query)
         values = {"air": air, "alpha": alpha, "turn": math.degrees(turn.angle)}
         counts = torch.tensor(self.tokens, dtype=torch.float64)

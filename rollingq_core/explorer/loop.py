@@ -89,7 +89,9 @@ class LoopExplorer(EquationExplorer):
         super().__init__(gain=gain, head_start=head_start, share=share, turn=turn)
         self.pace = require_number("pace", pace, above=0, at_most=5)
 
-    def measure(self, gain: float, head_start: float, share: float, turn: float) -> dict:
+    def measure(  # type: ignore[override]  # its arguments are its sliders
+        self, gain: float, head_start: float, share: float, turn: float
+    ) -> dict:
         """Return what the explorer shows, by name.
 
         ``limit`` is the largest head start that leaves two ends; ``points`` counts fixed points,

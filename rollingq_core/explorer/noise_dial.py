@@ -18,7 +18,7 @@ EDGE = 14
 MARK = 'fill="none" stroke="currentColor" stroke-opacity="0.15" stroke-width="24"'
 # How far apart two methods stand at the same level, so that their bars don't hide each other.
 APART = 3
-DASHES = {"-": "none", "--": "5 3", ":": "1.5 2.5", (0, (1, 4)): "1 4"}
+DASHES = {"-": "none", "--": "5 3", ":": "1.5 2.5", "-.": "7 2.5 1.5 2.5"}
 
 
 class NoiseDial(Explorer):
@@ -82,7 +82,9 @@ class NoiseDial(Explorer):
         of = f" of {', '.join(self.names)}" if self.names else ""
         return f"NoiseDial({len(self.levels)} levels, {min(sizes)} seeds{of})"
 
-    def _intervals(self, runs: Sequence[Mapping[str, Any]], name: str) -> dict[str, list[tuple]]:
+    def _intervals(
+        self, runs: Sequence[Mapping[str, Any]], name: str
+    ) -> dict[str, list[tuple[float, float]]]:
         """Return mean and 95 % half width at each level, by method."""
         return {
             method: [
@@ -204,7 +206,7 @@ class NoiseDial(Explorer):
         for k, method in enumerate(self.methods):
             colour = METHODS[method]["color"].replace(INK, "currentColor")
             stroke = f'fill="none" stroke="{colour}" stroke-width="2"'
-            dashed = f'{stroke} stroke-dasharray="{DASHES[METHODS[method]["linestyle"]]}"'
+            dashed = f'{stroke} stroke-dasharray="{_dashes(METHODS[method]["linestyle"])}"'
 
             def path(name: str, look: str, method: str = method) -> str:
                 name = f"{name}-{method}"
@@ -240,6 +242,13 @@ class NoiseDial(Explorer):
 def _methods(record: Mapping[str, Any]) -> list[str]:
     found = {run["method"] for run in record["runs"]}
     return [method for method in METHODS if method in found]
+
+
+def _dashes(linestyle: str | tuple[int, tuple[float, ...]]) -> str:
+    """Return matplotlib's line style, a name or an offset and lengths, as SVG has it."""
+    if isinstance(linestyle, str):
+        return DASHES[linestyle]
+    return " ".join(f"{length:g}" for length in linestyle[1])
 
 
 def _at(name: str, level: int) -> Callable[[Mapping[str, Any]], float]:

@@ -88,7 +88,7 @@ class TrainingMap(Explorer):
             for name, (title, values) in names.items()
         ]
 
-    def _texts(self, settings: dict[str, float]) -> dict[str, str]:
+    def _texts(self, settings: dict[str, int]) -> dict[str, str]:
         texts = {
             control.name: control.stops[settings[control.name]] for control in self._controls()
         }
@@ -165,7 +165,7 @@ class TrainingMap(Explorer):
             "rotations": "rotations",
         }
         return table(
-            ["RollingQ", "mt", "difference"],
+            ["RollingQ", "vanilla", "difference"],
             [(t, [n, f"vanilla_{n}", f"{n}_difference"]) for n, t in titles.items()],
             said,
         )

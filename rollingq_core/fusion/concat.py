@@ -84,7 +84,8 @@ class ConcatFusion(nn.Module):
 
         They add up to the logits of ``fused`` [B, M d].
         """
-        weights = self.head.weight.split(self.dim, dim=1)
+        # Training in half precision hands out features that are wider than the weights.
+        weights = self.head.weight.to(fused).split(self.dim, dim=1)
         features = fused.split(self.dim, dim=-1)
         parts = [f @ w.mT for f, w in zip(features, weights, strict=True)]
-        return torch.stack(parts) + self.head.bias / self.modalities
+        return torch.stack(parts) + self.head.bias.to(fused) / self.modalities

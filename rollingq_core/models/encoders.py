@@ -1,5 +1,7 @@
 """Encoders: from an input of one modality to its tokens, ``[B, L, d]``."""
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import unfold
@@ -7,8 +9,7 @@ from torch.nn.functional import unfold
 from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
 
-with needs("train"):
-    import timm
+if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 
@@ -54,12 +55,12 @@ class TokenMLP(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(token_dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.positions = nn.Parameter(torch.zeros(num_tokens, dim)) if positions else None
         self.norm = nn.LayerNorm(dim)
-        if positions:
+        if self.positions is not None:
             nn.init.normal_(self.positions, std=0.02)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return tokens ``[B, L, dim]``."""
-        tokens = inputs if self.patch is None else self._cut(inputs)
+        tokens = inputs if self.patch is None else _cut(inputs, self.patch)
         if tokens is None or list(tokens.shape[1:]) != self.shape:
             raise ValueError(
                 f"inputs: got shape {list(inputs.shape)}, expected one that makes {self.shape[0]} "
@@ -68,10 +69,11 @@ class TokenMLP(nn.Module):
         tokens = self.mlp(tokens)
         return self.norm(tokens if self.positions is None else tokens + self.positions)
 
-    def _cut(self, grid: Tensor) -> Tensor | None:
-        if grid.dim() != 4 or any(n < p for n, p in zip(grid.shape[2:], self.patch, strict=True)):
-            return None
-        return unfold(grid, self.patch, stride=self.patch).mT
+
+def _cut(grid: Tensor, patch: tuple[int, int]) -> Tensor | None:
+    if grid.dim() != 4 or any(n < p for n, p in zip(grid.shape[2:], patch, strict=True)):
+        return None
+    return unfold(grid, patch, stride=patch).mT
 
 
 class ViTEncoder(nn.Module):
@@ -85,7 +87,7 @@ class ViTEncoder(nn.Module):
         The transformer.
     """
 
-    def __init__(self, vit: VisionTransformer) -> None:
+    def __init__(self, vit: "VisionTransformer") -> None:
         super().__init__()
         self.vit = vit
 
@@ -123,6 +125,10 @@ def small_vit(
     _require_sizes(channels=channels, dim=dim, depth=depth, num_heads=num_heads)
     if dim % num_heads:
         raise ValueError(f"num_heads: got {num_heads}, expected a divisor of dim {dim}")
+    # Here and below, as most models need no timm, which is slow to load.
+    with needs("train"):
+        from timm.models.vision_transformer import VisionTransformer
+
     return ViTEncoder(
         VisionTransformer(
             img_size=input_size,
@@ -168,7 +174,10 @@ def vit_b16(
     _require_pair("input_size", input_size)
     _require_sizes(channels=channels)
     require_integer("depth", depth, at_least=1, at_most=12)
-    vit = timm.create_model(
+    with needs("train"):
+        import timm
+
+    vit: Any = timm.create_model(
         model_name, pretrained=pretrained, img_size=input_size, in_chans=channels, num_classes=0
     )
     vit.blocks = vit.blocks[:depth]

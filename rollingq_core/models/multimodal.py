@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ def _joined(outputs: Sequence[ModelOutput], join: Callable[[list[Tensor]], Tenso
     fusion = fusions[0]
     if fusion is not None:
         columns = zip(*fusions, strict=True)
-        fusion = FusionOutput(*(None if c[0] is None else join(list(c)) for c in columns))
+        fusion = FusionOutput._make(None if c[0] is None else join(list(c)) for c in columns)
     probes, features = (
         by_name([getattr(output, part) for output in outputs]) for part in ("probes", "features")
     )
@@ -89,9 +89,8 @@ class MultimodalModel(nn.Module):
             raise ValueError(f"num_classes: got {num_classes}, expected the fusion's {fused}")
         self.encoders = nn.ModuleDict(encoders)
         self.fusion = fusion
-        self.probes = nn.ModuleDict(
-            {name: nn.Linear(fusion.dim, num_classes) for name in self.encoders}
-        )
+        width: Any = fusion.dim
+        self.probes = nn.ModuleDict({name: nn.Linear(width, num_classes) for name in self.encoders})
         self.pool, self.num_classes = pool, num_classes
         self.masked = [
             name

@@ -1,7 +1,7 @@
 """The paper's model, and the same in small."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from rollingq_core.models.multimodal import MultimodalModel
 
 with needs("train"):
     from rollingq_core.data.dataset import DataSplits
-    from rollingq_core.models.encoders import small_vit, vit_b16
+    from rollingq_core.models.encoders import ViTEncoder, small_vit, vit_b16
     from rollingq_core.models.small import Fusion, chosen_shapes
 
 PATCH = 16
@@ -86,6 +86,7 @@ def build_small_paper_model(
     """
     shapes = _grids(data, modalities, smallest=1)
     torch.manual_seed(require_integer("seed", seed, at_least=0))
+    assert data.patch is not None  # as there are grids
     encoders = {
         name: small_vit(x[1:], data.patch[name], channels=x[0], dim=dim)
         for name, x in shapes.items()
@@ -96,18 +97,20 @@ def build_small_paper_model(
 
 def _grids(
     data: DataSplits, modalities: tuple[str, ...] | None, smallest: int = PATCH
-) -> dict[str, tuple[int, ...]]:
-    shapes = chosen_shapes(data, modalities)
-    for name, shape in shapes.items():
+) -> dict[str, tuple[int, int, int]]:
+    grids = {}
+    for name, shape in chosen_shapes(data, modalities).items():
         if len(shape) != 3 or min(shape[1:]) < smallest:
             raise ValueError(
                 f"data: got {name} of shape {list(shape)} in {data.name!r}, expected grids "
                 f"[channels, H, W] of at least {smallest} x {smallest}"
             )
-    return shapes
+        channels, height, width = shape
+        grids[name] = (channels, height, width)
+    return grids
 
 
-def _pretrained(shapes: dict[str, tuple[int, ...]]) -> dict[str, nn.Module] | None:
+def _pretrained(shapes: dict[str, tuple[int, int, int]]) -> dict[str, ViTEncoder] | None:
     try:
         return {name: vit_b16(x[1:], channels=x[0], pretrained=True) for name, x in shapes.items()}
     except Exception as error:  # timm, the hub and the network raise errors of their own
@@ -122,7 +125,7 @@ def _pretrained(shapes: dict[str, tuple[int, ...]]) -> dict[str, nn.Module] | No
 
 def _shape(
     data: DataSplits,
-    encoders: dict[str, nn.Module],
+    encoders: Mapping[str, nn.Module],
     dim: int,
     cls_std: float,
     cls_self_key: bool = False,
@@ -133,7 +136,7 @@ def _shape(
 
 
 def _assemble(
-    encoders: dict[str, nn.Module], fusion: nn.Module, shape: FusionShape
+    encoders: Mapping[str, nn.Module], fusion: nn.Module, shape: FusionShape
 ) -> MultimodalModel:
     model = MultimodalModel(encoders, fusion, shape.num_classes, pool=shape.pool)
     model.probes.apply(_initialise)

@@ -82,10 +82,9 @@ def predict(
             right[name] += int((logits.argmax(dim=1).cpu() == labels).sum())
         row = [widened(fusion.logits)]
         if fusion.share is not None:
-            query = query + widened(fusion.query).sum(0).cpu()
-            keys = widened(fusion.mean_keys)
-            cosines = modality_cosines(widened(fusion.query), keys)
-            row += [widened(fusion.share), cosines, keys.norm(dim=-1)]
+            queries, keys = widened(fusion.query), widened(fusion.mean_keys)
+            query = query + queries.sum(0).cpu()
+            row += [widened(fusion.share), modality_cosines(queries, keys), keys.norm(dim=-1)]
         columns.append((labels, *(t.cpu() for t in row)))
     model.train(training)
     labels, logits, *attention = (torch.cat(c) for c in zip(*columns, strict=True))

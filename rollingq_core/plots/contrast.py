@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from rollingq_core.evaluation.attention import AttentionContrast
+from rollingq_core.models.predictions import Predictions
 from rollingq_core.plots.style import COLOURS, INK, figure
 
 
@@ -51,7 +51,7 @@ def key_distributions(contrasts: Mapping[str, AttentionContrast], title: str) ->
                 axis = axes[row, column]
                 for index, modality in enumerate(_names(contrast)):
                     noisy = row == 1 and modality == contrast.modality
-                    _keys(axis, answers.cosines, answers.key_norms, index, modality, noisy)
+                    _keys(axis, answers, index, modality, noisy)
                 axis.axvline(0, color=COLOURS["noise"], linewidth=0.8)
                 axis.set_xlim(-1, 1)
                 if row == 0:
@@ -94,10 +94,8 @@ def shares_beside_keys(
             ):
                 kinds = (contrast.normal, contrast.noisy)
                 for noisy, answers in enumerate(kinds if index == contrast.index else kinds[:1]):
-                    cosines, norms = answers.cosines[::every], answers.key_norms[::every]
-                    _keys(
-                        right, cosines, norms, index, modality, bool(noisy), 0.7 if noisy else 0.35
-                    )
+                    alpha = 0.7 if noisy else 0.35
+                    _keys(right, answers, index, modality, bool(noisy), alpha, every)
             left.set(title=name, ylabel="share of test samples")
             right.set(title=name, ylabel="norm of the average key")
         left.set_xlabel(f"attention share of {contrast.modality}")
@@ -123,7 +121,7 @@ def _shares(axis: Axes, contrast: AttentionContrast) -> None:
     for (label, shade, hatch), share in zip(kinds, contrast.share, strict=True):
         axis.hist(
             share.numpy(),
-            np.linspace(0, 1, 41),
+            np.linspace(0, 1, 41).tolist(),
             weights=np.full(len(share), 1 / len(share)),
             histtype="stepfilled",
             facecolor=(shade, 0.45),
@@ -138,16 +136,18 @@ def _shares(axis: Axes, contrast: AttentionContrast) -> None:
 
 def _keys(
     axis: Axes,
-    cosines: Tensor,
-    norms: Tensor,
+    answers: Predictions,
     index: int,
     modality: str,
     noisy: bool,
     alpha: float = 0.35,
+    every: int = 1,
 ) -> None:
+    assert answers.cosines is not None  # as the model has attention
+    assert answers.key_norms is not None
     axis.scatter(
-        cosines[:, index],
-        norms[:, index],
+        answers.cosines[::every, index],
+        answers.key_norms[::every, index],
         s=9,
         alpha=alpha,
         linewidths=0.8 if noisy else 0,

@@ -81,7 +81,7 @@ def plane_of_turn(panels: Mapping[str, Mapping[str, Tensor]], title: str) -> Fig
 def _arrow(axis: Axes, vector: Tensor, name: str) -> None:
     axis.annotate(
         "",
-        vector.tolist(),
+        tuple(vector.tolist()),
         (0, 0),
         arrowprops={
             "arrowstyle": "-|>",

@@ -62,12 +62,12 @@ def _break_lines(made: Figure, panels: list[Axes]) -> None:
         made.draw_without_rendering()
         page = made.bbox
         if made.get_suptitle():
-            _break(made._suptitle, 0.98 * page.width)
+            _break(made._suptitle, 0.98 * page.width)  # type: ignore[attr-defined]
         for axis in panels:
             box = axis.get_window_extent()
             # A single panel's title may begin left of it and end at the page's edge.
             across = page.width - box.x0 if len(panels) == 1 else box.width
-            for title in (axis.title, axis._left_title):
+            for title in (axis.title, axis._left_title):  # type: ignore[attr-defined]
                 _break(title, across)
             _break(axis.xaxis.label, box.width)
             _break(axis.yaxis.label, box.height)

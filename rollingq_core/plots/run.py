@@ -17,7 +17,7 @@ def run_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     Parameters
     ----------
     history
-        What :func:`rollingq_core.training.loop.fit` returns; epochs of pretraining are left out.
+        What :func:`rollingq_core.training.fit` returns; epochs of pretraining are left out.
     title
         The finding.
     """

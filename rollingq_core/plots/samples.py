@@ -18,6 +18,7 @@ def sample_pairs(data: DataSplits, indices: list[int], title: str) -> Figure:
     title
         The finding.
     """
+    assert data.patch is not None  # as there are grids
     with figure(2, len(indices), 3.6, squeeze=False) as (made, axes):
         for column, index in enumerate(indices):
             inputs, label = data.train[index]

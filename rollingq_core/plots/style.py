@@ -26,7 +26,7 @@ COLOURS = {
 # Stands for the page's own text colour until the figure is written out.
 INK = "#010203"
 # Colour is never alone: each method also has a line style and a marker of its own.
-LINES = {
+LINES: dict[str, dict[str, Any]] = {
     "mt": {"color": INK, "linestyle": "--", "marker": "o"},
     "mt+rollingq": {"color": "#CC79A7", "linestyle": "-", "marker": "s"},
     "mt+random_matched": {"color": "#56B4E9", "linestyle": ":", "marker": "^"},
@@ -40,7 +40,7 @@ LINES = {
     "ogm-ge": {"color": "#7F7F7F", "linestyle": (0, (5, 3)), "marker": "x"},
     "pmr": {"color": "#7F7F7F", "linestyle": (0, (1, 1)), "marker": "*"},
 }
-PLAIN = {"color": "#7F7F7F", "linestyle": "-", "marker": "h"}
+PLAIN: dict[str, Any] = {"color": "#7F7F7F", "linestyle": "-", "marker": "h"}
 
 
 class _Looks(Mapping):
@@ -68,7 +68,8 @@ FACES = (
     ".book-figure svg.wide{display:none}.book-figure svg.narrow{display:block}}</style>"
 )
 
-_RC = {
+# matplotlib's type of the keys is a list of all that it knows.
+_RC: dict[Any, Any] = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",

@@ -32,6 +32,8 @@ def keys_around_query(
     every
         Draw each ``every``-th sample.
     """
+    assert answers.key_norms is not None  # as the model has attention
+    assert answers.cosines is not None
     with figure(height=3.3) as (made, axis):
         reach = float(answers.key_norms.quantile(0.9))
         kinds = (("audio", "o", 1), ("visual", "s", -1))

@@ -1,6 +1,6 @@
 """The table that a recipe ends with: each method's means over the seeds, and what differs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rollingq_core._extras import needs
@@ -12,6 +12,8 @@ with needs("train"):
     from rollingq_core.statistics import Rows, of_method, paired_difference, signed
     from rollingq_core.tables import Table
 
+# From a run to its number, or to None where it has none.
+Column = Callable[[Mapping[str, Any]], float | None]
 # What the others are compared with, where it was trained.
 BASELINE = "mt"
 
@@ -21,53 +23,81 @@ def accuracy_by_level(record: dict[str, Any]) -> Table:
     columns = {
         f"noise {level:g}": _at("accuracy", index) for index, level in enumerate(record["levels"])
     }
-    return _table(record["runs"], columns, "Test accuracy, %", difference=True)
+    return over_seeds(record["runs"], columns, "Test accuracy, %", baseline=BASELINE)
 
 
 def last_level(record: dict[str, Any]) -> Table:
     """Return accuracy where noise is all that is left, in percent, by kind and target."""
     names = [name for name, value in record["runs"][0].items() if isinstance(value, list)]
     columns = {name: _at(name, -1) for name in names}
-    return _table(record["runs"], columns, "Test accuracy at noise level 1, %")
+    return over_seeds(record["runs"], columns, "Test accuracy at noise level 1, %")
 
 
 def by_modality(record: dict[str, Any]) -> Table:
     """Return accuracy without noise and with noise alone in each modality, in percent."""
     names = [*record["runs"][0]["accuracy"]]
-    columns = {"clean": lambda run: 100 * run["accuracy"][names[0]][0]}
+    columns = {"clean": _under_noise(names[0], 0)}
     for name in names:
-        columns[f"noise for {name}"] = lambda run, name=name: 100 * run["accuracy"][name][-1]
-    return _table(record["runs"], columns, "Test accuracy, %", difference=True)
+        columns[f"noise for {name}"] = _under_noise(name, -1)
+    return over_seeds(record["runs"], columns, "Test accuracy, %", baseline=BASELINE)
 
 
 def numbers(record: dict[str, Any]) -> Table:
     """Return the mean of each number that is a run's own."""
     first = record["runs"][0]
     columns = {
-        name: lambda run, name=name: run[name]
+        name: _own(name)
         for name, value in first.items()
         if isinstance(value, int | float) and name not in ("seed", "p_value")
     }
     for name, value in first.items():
         if isinstance(value, dict):
             for key in value:
-                columns[f"{name} {key}"] = lambda run, name=name, key=key: run[name][key]
-    return _table(record["runs"], columns, "Mean over seeds", digits=3)
+                columns[f"{name} {key}"] = _part(name, key)
+    return over_seeds(record["runs"], columns, "Mean over seeds", digits=3)
 
 
-def _at(name: str, index: int) -> Callable[[dict[str, Any]], float]:
+def _at(name: str, index: int) -> Column:
     return lambda run: 100 * run[name][index]
 
 
-def _table(
+def _under_noise(modality: str, index: int) -> Column:
+    return lambda run: 100 * run["accuracy"][modality][index]
+
+
+def _own(name: str) -> Column:
+    return lambda run: run[name]
+
+
+def _part(name: str, key: str) -> Column:
+    return lambda run: run[name][key]
+
+
+def over_seeds(
     runs: Rows,
-    columns: dict[str, Callable[[dict[str, Any]], float]],
+    columns: Mapping[str, Column],
     caption: str,
     *,
-    difference: bool = False,
+    baseline: str | None = None,
     digits: int = 1,
 ) -> Table:
-    names = list(dict.fromkeys(run["method"] for run in runs))
+    """Return each method's mean ± sd over seeds, a row each.
+
+    Parameters
+    ----------
+    runs
+        One a method and seed.
+    columns
+        By title: from a run to its number, or to None where it has none.
+    caption
+        What the numbers are.
+    baseline
+        The method that the others' differences are told from, paired by seed, with their 95 %
+        intervals; where it was not trained, or at one seed only, there are none.
+    digits
+        Digits after the point.
+    """
+    names: list[str] = list(dict.fromkeys(run["method"] for run in runs))
     count = len({run["seed"] for run in runs})
     rows = []
     for name in names:
@@ -75,21 +105,24 @@ def _table(
         cells = [_cell([value(run) for run in found], digits) for value in columns.values()]
         rows.append([_label(name), *cells])
     text = f"{caption}: mean ± sd over {count} seed{'s' * (count != 1)}."
-    if difference and BASELINE in names and count > 1:
-        rows += _differences(runs, [n for n in names if n != BASELINE], [*columns.values()], digits)
-        text += " Differences: paired by seed, with their 95 % intervals."
+    if baseline in names and len(names) > 1 and count > 1:
+        others = [name for name in names if name != baseline]
+        rows += [_difference(runs, name, baseline, [*columns.values()], digits) for name in others]
+        text += " Differences are paired by seed, with their 95 % intervals."
     return Table(["", *columns], rows, text)
 
 
-def _differences(
-    runs: Rows, names: Sequence[str], columns: Sequence[Callable], digits: int
-) -> list[list[str]]:
-    rows = []
-    for name in names:
-        found = [paired_difference(runs, name, BASELINE, column) for column in columns]
-        cells = [f"{signed(mean, digits)} ± {half:.{digits}f}" for mean, half in found]
-        rows.append([f"{_label(name)} − {_label(BASELINE)}", *cells])
-    return rows
+def _difference(
+    runs: Rows, name: str, baseline: str, columns: Sequence[Callable], digits: int
+) -> list[str]:
+    cells = []
+    for column in columns:
+        if any(column(run) is None for run in runs if run["method"] in (name, baseline)):
+            cells.append("–")
+            continue
+        mean, half = paired_difference(runs, name, baseline, column)
+        cells.append(f"{signed(mean, digits)} ± {half:.{digits}f}")
+    return [f"{_label(name)} − {_label(baseline)}", *cells]
 
 
 def _label(name: str) -> str:

@@ -22,7 +22,7 @@ def report(method: str, seed: int, run: Run) -> dict[str, Any]:
     curves = row["history"]
     return {
         "air": [round(x, 3) for x in curves["air"]],
-        "share": [round(x["audio"], 3) for x in curves["share"]],
+        "share": [round(x[run.favoured], 3) for x in curves["share"]],
         "query_norm": [round(x, 2) for x in curves["query_norm"]],
         "validation_accuracy": [round(x, 3) for x in curves["validation_accuracy"]],
         "rotations": [event["epoch"] for event in row["events"]],

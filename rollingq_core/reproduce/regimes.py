@@ -24,8 +24,8 @@ METHODS = ("mt", "mt+rollingq", "mt+random_matched", "uniform")
 
 def report(method: str, seed: int, run: Run) -> dict[str, Any]:
     """Return one run's numbers on the test split, noise mixed into audio."""
-    contrast = attention_contrast(run.model, run.data.test, "audio", seed=seed)
-    response = under_noise(run.model, run.data.test, "audio", LEVELS, draws=1, seed=seed)
+    contrast = attention_contrast(run.model, run.data.test, run.favoured, seed=seed)
+    response = under_noise(run.model, run.data.test, run.favoured, LEVELS, draws=1, seed=seed)
     last = run.result.history[-1]
     return {
         "accuracy": [round(x, 4) for x in response.accuracy.tolist()],

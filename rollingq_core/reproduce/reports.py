@@ -37,6 +37,7 @@ def summarise(method: str, seed: int, run: Run, modality: str | None = None) -> 
     contrast = attention_contrast(run.model, run.data.test, modality, seed=seed)
     normal, noisy = contrast.share
     response = under_noise(run.model, run.data.test, modality, LEVELS, seed=seed)
+    assert response.share is not None  # else there would be no contrast
     return {
         "method": method,
         "seed": seed,

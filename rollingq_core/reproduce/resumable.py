@@ -1,19 +1,24 @@
 """A record computed in parts, each of which survives when the computation is cut off."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
 from rollingq_core._files import delete_unfinished
 from rollingq_core.records import provenance, read_record, rounded, write_record
+from rollingq_core.training.ticks import ticks_heard_by
 
 with needs("train"):
     from joblib import Parallel, delayed
     from tqdm.auto import tqdm
 
+T = TypeVar("T")
 Rows = list[dict[str, Any]]
 
 
@@ -99,7 +104,8 @@ def compute_records(
     tasks = Parallel(n_jobs=jobs, return_as="generator")(
         delayed(_part)(folder, name, config, work, values) for name, values in parts.items()
     )
-    finished = list(tqdm(tasks, total=len(parts), desc=folder.stem))
+    with _progress(folder, parts) as done:
+        finished = [done(part) for part in tasks]
     spent = {
         "seconds": sum(part["seconds"] for part in finished),
         "wall_seconds": time.monotonic() - started,
@@ -124,6 +130,53 @@ def compute_records(
     return records
 
 
+@contextmanager
+def _progress(folder: Path, names: Iterable[str]) -> Iterator[Callable[[T], T]]:
+    """Show how many parts are done, and how many epochs all processes have trained.
+
+    Yields what each finished part is passed through.
+    """
+    names, ended = list(names), Event()
+    with tqdm(total=len(names), desc=folder.stem, unit="part") as bar:
+
+        def watch() -> None:
+            while not ended.wait(0.5):
+                sizes = [_size(_epochs_file(folder, name)) for name in names]
+                bar.set_postfix(epochs=sum(sizes))
+
+        def done(part: T) -> T:
+            bar.update()
+            return part
+
+        watcher = Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield done
+        finally:
+            ended.set()
+            watcher.join()
+            for name in names:
+                _epochs_file(folder, name).unlink(missing_ok=True)
+
+
+def _epochs_file(folder: Path, name: str) -> Path:
+    """Return the file that holds a byte for each epoch that a part has trained."""
+    return folder / f".{name}.epochs"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # not there yet, or not any more
+        return 0
+
+
+def _add_epoch(path: Path) -> None:
+    # Progress is not worth a computation: a full disk is told where a result is written.
+    with suppress(OSError), path.open("ab") as file:
+        file.write(b".")
+
+
 def _part(
     folder: Path, name: str, config: dict[str, Any], work: Callable[..., Rows], values: tuple
 ) -> dict[str, Any]:
@@ -133,6 +186,9 @@ def _part(
         part = {"config": None}
     if part["config"] != rounded(config):  # as the record has it, where a tuple is a list
         begun = time.monotonic()
-        part = {"config": config, "rows": work(*values), "seconds": time.monotonic() - begun}
+        folder.mkdir(parents=True, exist_ok=True)
+        with ticks_heard_by(partial(_add_epoch, _epochs_file(folder, name))):
+            rows = work(*values)
+        part = {"config": config, "rows": rows, "seconds": time.monotonic() - begun}
         write_record(folder / f"{name}.json", part)
     return part

@@ -19,7 +19,7 @@ with needs("train", "data"):
     from rollingq_core.runs.description import PROFILES, RunDescription
     from rollingq_core.runs.folder import train_in
     from rollingq_core.runs.run import Run
-    from rollingq_core.training.machine import Machine
+    from rollingq_core.training.machine import Machine, Precision
 
 SEEDS = REPORTING_SEEDS[:5]
 # The random turn follows the RollingQ run of its seed.
@@ -37,10 +37,11 @@ def tested(method: str, seed: int, run: Run) -> dict[str, Any]:
 
 
 def run_seed(
-    data_name: str, profile: str, seed: int, folder: Path, precision: str
+    data_name: str, profile: str, seed: int, folder: Path, precision: Precision
 ) -> list[dict[str, Any]]:
     """Train each method at one seed in a folder of its own, and return a row each."""
-    rows, runs = [], {}
+    rows: list[dict[str, Any]] = []
+    runs: dict[str, Run] = {}
     machine = Machine(accelerator=PROFILES[profile].accelerator, precision=precision)
     data = RunDescription.of_profile(data_name, COMPARED[0], profile, seed).load_data()
     samples = {name: len(getattr(data, name)) for name in ("train", "validation", "test")}
@@ -65,7 +66,7 @@ def reproduce(
     *,
     out: str | Path,
     jobs: int = 1,
-    precision: str | None = None,
+    precision: Precision | None = None,
 ) -> dict[str, Any]:
     """Train each method at each seed, and write a record of their tests.
 

@@ -37,8 +37,9 @@ VARIABLE = "ROLLINGQ_PROFILE"
 def _smoke(data: DataSplits, setting: Setting, seed: int, **options: Any) -> MultimodalModel:
     if data.patch is None:  # tokens already, which a vision transformer does not take
         return build_model(data, setting, seed, **options)
-    sizes = {"cls_std": setting.cls_std, "dim": setting.dim}
-    return build_small_paper_model(data, seed=seed, **sizes, **options)
+    return build_small_paper_model(
+        data, cls_std=setting.cls_std, dim=setting.dim, seed=seed, **options
+    )
 
 
 def _book(data: DataSplits, setting: Setting, seed: int, **options: Any) -> MultimodalModel:

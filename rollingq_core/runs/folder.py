@@ -118,7 +118,12 @@ def load_trained(
     """
     model, config, observers = description.plan(data)
     trained_on = replace(data, data_hash=description.measured["data_hash"])
-    state = load_checkpoint_of(path, run_identity(model, trained_on, config, observers))
+    identity = run_identity(model, trained_on, config, observers)
+    for options in identity.values():
+        if isinstance(options, dict):
+            # A control that was paired with a run is not paired anew to be tested.
+            options.pop("schedule", None)
+    state = load_checkpoint_of(path, identity)
     if not state.get("best"):
         raise ValueError(f"checkpoint: {path} has no epoch of fusion yet, expected one or more")
     try:
@@ -183,7 +188,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested dicts as one, with dots in its names."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in content.items():
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{name}.")

@@ -24,21 +24,24 @@ class Replica(NamedTuple):
 def _traits(replica: Replica) -> dict[str, Any]:
     """Return what replicas that train together have in common."""
     plain = (bool, int, float, str, list, tuple)
-    splits = (replica.data.train, replica.data.validation)
     return {
         "architecture": [
             (type(m), {k: v for k, v in vars(m).items() if isinstance(v, plain)} | {"training": 0})
             for m in replica.model.modules()
         ],
         "configuration": replace(replica.config, seed=0),
-        "data sizes": [
-            [
-                [(name, x.shape) for name, x in part.items()]
-                for part in (split.inputs, split.padding)
-            ]
-            for split in splits
-        ],
+        "data sizes": data_sizes(replica.data),
     }
+
+
+def data_sizes(data: DataSplits) -> tuple:
+    """Return the shapes of all that training reads: replicas of one batch share them."""
+    return tuple(
+        (name, *x.shape)
+        for split in (data.train, data.validation)
+        for part in (split.inputs, split.padding)
+        for name, x in part.items()
+    )
 
 
 def require_alike(replicas: Sequence[Replica]) -> None:

@@ -1,8 +1,8 @@
 """Replicas of one model, trained as one batch."""
 
 import copy
-from collections.abc import Hashable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from rollingq_core.training.loop import TrainingResult, fit, shuffled, total_los
 from rollingq_core.training.meters import Meters, batch_sums, require_finite_in
 from rollingq_core.training.observer import watched
 from rollingq_core.training.optimisation import cosine_schedule, sgd
+from rollingq_core.training.ticks import tick
 
 
 def fit_replicas(replicas: Sequence[Replica]) -> list[TrainingResult]:
@@ -59,7 +60,9 @@ def fit_replicas(replicas: Sequence[Replica]) -> list[TrainingResult]:
     for epoch in range(config.pretrain_epochs + config.epochs):
         fusing = epoch >= config.pretrain_epochs
         lr = scheduler.get_last_lr()[0]
-        meters, observed, last = Meters(model.modalities), {}, {}
+        meters = Meters(model.modalities)
+        observed: dict[str, Tensor] = {}
+        last: dict[str, Tensor] = {}
         # Rows that share dataset and seed read one loader.
         places = [(id(r.data), r.config.seed) for r in stack.leaders]
         sources = dict(zip(places, stack.leaders, strict=True)).items()
@@ -78,15 +81,17 @@ def fit_replicas(replicas: Sequence[Replica]) -> list[TrainingResult]:
             if "mean_keys" in fusion:
                 last = vmap(_observation)(fusion["query"], fusion["mean_keys"])
                 observed = {name: observed.get(name, 0) + value for name, value in last.items()}
-        records = []
+        records: list[dict[str, Any]] = []
         for row, replica, acting in zip(stack.rows, replicas, observers, strict=True):
-            own = copy.copy(meters)
-            own.sums = _row(meters.sums, row)
-            record = {"epoch": epoch, "stage": "fusion" if fusing else "pretraining", "lr": lr}
-            records.append(record | own.compute(epoch))
+            row_meters = copy.copy(meters)
+            row_meters.sums = _row(meters.sums, row)
+            stage = "fusion" if fusing else "pretraining"
+            records.append({"epoch": epoch, "stage": stage, "lr": lr} | row_meters.compute(epoch))
             for observer in acting if fusing else ():
-                seen = last if observer.estimate == "last_batch" else observed
-                observer.running.sums = _row(seen, row)
+                # What stacks has these.
+                estimate = observer.estimate  # type: ignore[attr-defined]
+                seen = last if estimate == "last_batch" else observed
+                observer.running.sums = _row(seen, row)  # type: ignore[attr-defined]
                 records[-1] |= observer.end_epoch(replica.model, replica.data.train)
         stack.part(optimizer)
         judged = _validate(stack) if fusing else {}  # with the query as turned just now
@@ -94,6 +99,7 @@ def fit_replicas(replicas: Sequence[Replica]) -> list[TrainingResult]:
             found = {name: float(x[row]) for name, x in judged.items()}
             require_finite_in("validation_loss", found.get("validation_loss", 0.0), record["epoch"])
             run.close_epoch(record | found)
+        tick()
     for replica, run in zip(replicas, runs, strict=True):
         replica.model.load_state_dict(run.best["model"])
     return [TrainingResult(run.history, run.best["epoch"]) for run in runs]
@@ -178,7 +184,7 @@ class _Stack:
 
 class _Member(NamedTuple):
     stack: _Stack
-    index: int
+    index: int  # type: ignore[assignment]  # in place of a tuple's method
 
     def state_dict(self) -> dict[str, Tensor]:
         return _row(self.stack.state, self.stack.rows[self.index])
@@ -205,7 +211,7 @@ def _row(stacked: dict[str, Tensor], index: int) -> dict[str, Tensor]:
 
 
 def _side_by_side(
-    loaders: dict[Hashable, DataLoader], places: Sequence[Hashable], device: torch.device
+    loaders: Mapping[Any, DataLoader], places: Sequence[Hashable], device: torch.device
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Yield batches with a first axis of replicas; each reads the loader that its place names."""
     found = list(loaders)

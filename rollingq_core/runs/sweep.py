@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from rollingq_core._checks import require_integer
 from rollingq_core.data import load_dataset
 from rollingq_core.methods import METHODS
-from rollingq_core.runs.replica import Replica
+from rollingq_core.runs.replica import Replica, data_sizes
 from rollingq_core.runs.replicas import fit_replicas
 from rollingq_core.runs.run import Run, events_of, one_thread, plan
 from rollingq_core.settings import Setting
@@ -30,7 +30,7 @@ class _Point(NamedTuple):
     """Methods at one seed and one choice of RollingQ's options, as pairs of name and value."""
 
     seed: int
-    options: tuple[tuple[str, float], ...]
+    options: tuple[tuple[str, Any], ...]
     methods: tuple[str, ...]
 
 
@@ -125,7 +125,7 @@ def sweep(
 
 def _waves(methods: set[str]) -> list[list[str]]:
     """Return which methods train together: those of one fusion layer, and followers later."""
-    waves: dict[Hashable, list[str]] = {}
+    waves: dict[tuple[Hashable, ...], list[str]] = {}
     for name in (name for name in METHODS if name in methods):
         method = METHODS[name]
         waves.setdefault((method.follows, method.fusion, method.modalities), []).append(name)
@@ -147,25 +147,30 @@ def _run(
     with _one_at_a_time, one_thread():
         for wave in _waves({method for point in points for method in point.methods}):
             keys = [(point, m) for point in points for m in point.methods if m in wave]
-            replicas = []
+            groups: dict[Hashable, dict[tuple[_Point, str], Replica]] = {}
             for point, method in keys:
                 own = replace(setting, **dict(point.options))
                 leader = METHODS[method].follows
                 schedule = runs[point, leader].events if leader else None
-                model, config, observers = plan(method, data[point.seed], own, point.seed, schedule)
-                replicas.append(Replica(model, data[point.seed], config, observers))
-            for key, replica, result in zip(keys, replicas, fit_replicas(replicas), strict=True):
-                events = events_of(replica.observers)
-                runs[key] = Run(replica.model, replica.data, result, events)
+                drawn = data[point.seed]
+                model, config, observers = plan(method, drawn, own, point.seed, schedule)
+                # Where a seed draws splits of another size, its runs can't be of the same batch.
+                group = groups.setdefault(data_sizes(drawn), {})
+                group[point, method] = Replica(model, drawn, config, observers)
+            for group in groups.values():
+                results = fit_replicas([*group.values()])
+                for (key, replica), result in zip(group.items(), results, strict=True):
+                    events = events_of(replica.observers)
+                    runs[key] = Run(replica.model, replica.data, result, events)
         found: dict[Hashable, dict[str, Any]] = {}
         rows = []
         for point in points:
             for method in point.methods:
                 run = runs[point, method]
-                key = (point.seed, method, *run.events)
-                if key not in found:
-                    found[key] = report(method, point.seed, run)
-                row = found[key] | {"method": method, "seed": point.seed}
+                same = (point.seed, method, *run.events)
+                if same not in found:
+                    found[same] = report(method, point.seed, run)
+                row = found[same] | {"method": method, "seed": point.seed}
                 row |= dict.fromkeys(names) | dict(point.options)
                 rows.append(row | {"data_hash": data[point.seed].data_hash})
         return rows

@@ -10,6 +10,7 @@ from torch.autograd.functional import jacobian
 from rollingq_core._checks import require_tensor
 from rollingq_core._padding import separated
 from rollingq_core._tensors import require_labels
+from rollingq_core.fusion.attention import AttentionFusion
 from rollingq_core.models.multimodal import MultimodalModel
 
 
@@ -96,10 +97,12 @@ def path_sizes(model: MultimodalModel, inputs: dict[str, Tensor], labels: Tensor
     Raises
     ------
     ValueError
-        The fusion has several heads, uniform attention, or the class token among its keys; there is
-        padding; or labels are none of the classes.
+        The fusion is static, or has several heads, uniform attention, or the class token among its
+        keys; there is padding; or labels are none of the classes.
     """
     layer = model.fusion
+    if not isinstance(layer, AttentionFusion):
+        raise ValueError(f"model: got {type(layer).__name__}, expected one with attention")
     _, padding = separated(inputs)
     if padding:
         raise ValueError(f"inputs: got padding of {[*padding]}, expected none")
@@ -125,7 +128,9 @@ def path_sizes(model: MultimodalModel, inputs: dict[str, Tensor], labels: Tensor
             parts = gradient.norm(dim=-1).split([z.shape[1] for z in tokens], dim=1)
             return torch.stack([part.sum(1).mean() for part in parts])
 
-        return PathSizes(output.share.mean(0), size(paths.value), size(paths.key), size(sum(paths)))
+        return PathSizes(
+            output.share.mean(0), size(paths.value), size(paths.key), size(paths.value + paths.key)
+        )
 
 
 def _map(module: nn.Module, tokens: Tensor) -> Tensor:

@@ -181,9 +181,8 @@ def load_checkpoint_of(path: str | Path, identity: dict[str, Any]) -> dict[str, 
         It is damaged, holds more than data, or is of another run; says what differs.
     """
     state = load_checkpoint(path)
-    found = state.get("identity")
-    found = found if isinstance(found, dict) else {}
-    _require_identity(path, {name: found.get(name) for name in identity}, identity)
+    saved, wanted = _flat(state.get("identity")), _flat(identity)
+    _require_identity(path, {name: saved.get(name) for name in wanted}, wanted)
     if not isinstance(state.get("history"), list):
         raise ValueError(f"checkpoint: {path} has no history, expected one")
     return state
@@ -200,7 +199,7 @@ def _require_identity(path: str | Path, found: Any, expected: dict[str, Any]) ->
 
 
 def _flat(identity: Any) -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for group, value in identity.items() if isinstance(identity, dict) else ():
         if isinstance(value, dict):
             flat |= {f"{group}.{name}": one for name, one in value.items()}

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from rollingq_core._extras import needs
 from rollingq_core._ranks import OwnPart, own_part, rank, world_size
@@ -18,9 +18,13 @@ from rollingq_core.training.checkpoint import RunState, run_identity
 from rollingq_core.training.meters import Meters, batch_sums, gradient_norms, require_finite_in
 from rollingq_core.training.observer import Observer, attention_mode, watched
 from rollingq_core.training.optimisation import cosine_schedule, sgd
+from rollingq_core.training.ticks import tick
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricModule
 
 with needs("train"):
-    from lightning_fabric import Fabric
     from tqdm.auto import tqdm
 
     from rollingq_core.data.dataset import DataSplits
@@ -98,7 +102,7 @@ def fit(
     # The first process draws as a single one does.
     torch.manual_seed(config.seed + 1_000_003 * rank())
     optimizer = sgd(model.parameters(), config)
-    trained = torch.compile(model) if machine.compile else model
+    trained: Any = torch.compile(model) if machine.compile else model
     wrapped, optimizer = fabric.setup(trained, optimizer)
     plain, scaling = optimizer.optimizer, fabric.strategy.precision
     scheduler = cosine_schedule(plain, config, len(data.train))
@@ -171,6 +175,7 @@ def fit(
                 run.save(checkpoint)
             if on_epoch is not None:
                 on_epoch(record)
+            tick()
             bar.update()
             bar.set_postfix(loss=f"{record['train_loss']:.3f}", refresh=False)
     model.load_state_dict(run.best["model"])
@@ -189,14 +194,15 @@ def shuffled(
     loader = batches(dataset, config.batch_size, order, classes=classes, **options)
     if world_size() == 1:
         return loader
+    assert isinstance(loader.batch_sampler, BatchSampler)  # as there is a batch size
     own = OwnPart(loader.batch_sampler)
     collate = loader.collate_fn
     return DataLoader(dataset, batch_sampler=own, generator=order, collate_fn=collate, **options)
 
 
 def _backward(
-    fabric: Fabric,
-    wrapped: nn.Module,
+    fabric: "Fabric",
+    wrapped: "_FabricModule",
     inputs: dict[str, Tensor],
     labels: Tensor,
     weight: float,
@@ -220,7 +226,7 @@ def _backward(
             fabric.backward(loss * (weight * (len(answers) / len(labels))))
         outputs.append(output.each(Tensor.detach))
         losses.append(loss.detach() * (len(answers) / len(labels)))
-    return ModelOutput.joined(outputs), sum(losses)
+    return ModelOutput.joined(outputs), sum(losses)  # type: ignore[return-value]
 
 
 def total_loss(output: ModelOutput, labels: Tensor) -> Tensor:
@@ -228,7 +234,7 @@ def total_loss(output: ModelOutput, labels: Tensor) -> Tensor:
     logits = list(output.probes.values())
     if output.fusion is not None:
         logits.append(output.fusion.logits)
-    return sum(cross_entropy(one, labels) for one in logits)
+    return sum(cross_entropy(one, labels) for one in logits)  # type: ignore[return-value]
 
 
 def _without_keys(output: ModelOutput) -> ModelOutput:

@@ -4,21 +4,20 @@ import math
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
 from rollingq_core._checks import require_choice, require_integer, require_number
 from rollingq_core._extras import needs
+from rollingq_core.training.processes import lost_processes_named
 
-with needs("train"):
+if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments import TorchElasticEnvironment
     from lightning_fabric.strategies import DDPStrategy
-    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    from rollingq_core.training.processes import lost_processes_named
-
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Machine:
     """
 
     accelerator: str = "cpu"
-    precision: str = "32-true"
+    precision: Precision = "32-true"
     devices: int | str = 1
     nodes: int = 1
     timeout: float = 1800.0
@@ -76,9 +75,9 @@ class Machine:
             # Of an accelerator, Fabric knows how many there are.
             none = self.accelerator == "auto" and not torch.accelerator.is_available()
             most = 2 * (os.cpu_count() or 1) if none or self.accelerator == "cpu" else math.inf
-            require_integer("devices", self.devices, at_least=1, at_most=most)
+            require_integer("devices", self.devices, at_least=1, at_most=most)  # type: ignore[arg-type]
 
-    def start(self, *, unused_parameters: bool = False) -> Fabric:
+    def start(self, *, unused_parameters: bool = False) -> "Fabric":
         """Return Lightning Fabric, with a process for each device where there are several.
 
         Parameters
@@ -94,6 +93,11 @@ class Machine:
         ConnectionError
             Another process has stopped.
         """
+        # Here, as it takes longer to load than torch itself.
+        with needs("train"):
+            from lightning_fabric import Fabric
+            from lightning_fabric.utilities.exceptions import MisconfigurationException
+
         strategy = self._strategy(unused_parameters)
         try:
             fabric = Fabric(
@@ -120,7 +124,10 @@ class Machine:
                 fabric.launch()
         return fabric
 
-    def _strategy(self, unused_parameters: bool) -> DDPStrategy | str:
+    def _strategy(self, unused_parameters: bool) -> "DDPStrategy | str":
+        from lightning_fabric.plugins.environments import TorchElasticEnvironment
+        from lightning_fabric.strategies import DDPStrategy
+
         if self.devices != 1 or self.nodes > 1:
             waits = timedelta(seconds=self.timeout)
             return DDPStrategy(timeout=waits, find_unused_parameters=unused_parameters)

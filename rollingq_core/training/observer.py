@@ -96,6 +96,7 @@ class AttentionWatch(Observer):
 
     def on_batch(self, output: ModelOutput) -> None:
         """Add the batch to the epoch's expectations."""
+        assert output.fusion is not None  # as observers act in the epochs of fusion
         self.running.update(output.fusion.query, output.fusion.mean_keys)
 
     def end_epoch(self, model: MultimodalModel, train: Dataset) -> dict[str, Any]:

@@ -3,20 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import distributed
 
-from rollingq_core._extras import needs
 from rollingq_core._ranks import gathered, world_size
 
-with needs("train"):
+if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "socket")
 
 
 @contextmanager
-def lost_processes_named(fabric: Fabric) -> Iterator[None]:
+def lost_processes_named(fabric: "Fabric") -> Iterator[None]:
     """Raise a ``ConnectionError`` when another process has gone or does not answer in time.
 
     Those that this process has started are ended then, as one that hangs would stay for ever; so
@@ -40,7 +40,7 @@ def lost_processes_named(fabric: Fabric) -> Iterator[None]:
         ) from error
 
 
-def _end_started(fabric: Fabric) -> None:
+def _end_started(fabric: "Fabric") -> None:
     for process in getattr(fabric.strategy.launcher, "procs", ()):
         process.kill()
 

@@ -1,7 +1,7 @@
 """Building a cache so that nothing finished is lost: parts first, then the whole in one step.
 
 Finished parts wait in a folder beside the cache, ``<name>.parts``; see
-:mod:`rollingq_core.data.shards`.
+:mod:`rollingq_core.data.cache.shards`.
 """
 
 import json

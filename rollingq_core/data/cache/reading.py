@@ -89,7 +89,7 @@ class CachedDataset(Dataset):
     def __init__(
         self,
         folder: str | Path,
-        rows: Sequence[int],
+        rows: Sequence[int] | np.ndarray,
         transforms: Mapping[str, Callable[[Tensor], Tensor]],
     ) -> None:
         self.folder, self.rows = Path(folder), np.asarray(rows, dtype=np.int64)
@@ -175,7 +175,7 @@ def cached_splits(
         bands=_bands(datasets["train"]),
         # Two ways to split the same samples are two datasets.
         data_hash=f"{manifest['hash']}-{split}",
-        **datasets,
+        **datasets,  # type: ignore[arg-type]  # in place of datasets that hold tensors
     )
 
 

@@ -97,7 +97,8 @@ def _write_part(path: Path, names: Sequence[str], make: Callable[[str], Sample |
     arrays = {modality: np.stack([s[modality] for s in samples.values()]) for modality in first}
     # On a full disk a zip file would fail a second time when it is closed; memory doesn't.
     content = io.BytesIO()
-    np.savez(content, **arrays, **{KEPT: np.array([name in samples for name in names])})
+    kept = np.array([name in samples for name in names])
+    np.savez(content, **arrays, **{KEPT: kept})  # type: ignore[arg-type]
     with written_whole(path) as file:
         file.write(content.getbuffer())
     return len(names)
