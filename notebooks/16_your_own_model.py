@@ -68,7 +68,7 @@ class Yours(nn.Module):
 # that: which places belong to which modality, and the place of the class token (`row=0` unless you
 # say otherwise). Until the first turn the outputs must be what they were, to the last bit.
 
-# %% tags=["nbval-check-output"]
+# %%
 from rollingq_core import RollingQ, attach  # line 1
 from rollingq_core.data import load_dataset
 
@@ -78,6 +78,8 @@ spans = {"audio": (1, 9), "visual": (9, 17)}
 torch.manual_seed(0)
 model = Yours()
 before = model(**data.test.inputs)
+
+# %% tags=["nbval-check-output"]
 handle = attach(model.attention, spans)
 change = (model(**data.test.inputs) - before).abs().max()
 assert torch.equal(model(**data.test.inputs), before)
@@ -98,6 +100,7 @@ def batches(epoch):
         yield {name: x[chosen] for name, x in inputs.items()}, labels[chosen]
 
 
+# %%
 @torch.no_grad()
 def accuracy(model):
     inputs, labels = data.validation[:]
@@ -157,6 +160,8 @@ import numpy as np
 
 early, late = np.transpose([seen for *_, seen in runs.values()], (2, 0, 1))
 turned = 4
+
+# %% tags=["hide-input"]
 around = np.concatenate([late[:, : turned - 1], early[:, [turned - 1]]], axis=1)
 around = np.concatenate([around, late[:, turned - 1 :]], axis=1)
 epochs = [1, 2, 3, 4, 4, 5, 6, 7, 8]
@@ -181,6 +186,7 @@ BookFigure(
 # %% tags=["nbval-check-output"]
 lost = early[:, turned - 1] - late[:, turned - 1]
 regained = late[:, turned] - early[:, turned - 1]
+print(f"lost at the turn, to the next ten points: {round(lost.mean(), -1):.0f}")
 print(
     "runs that lose 3 points or more at the turn:", int((lost >= 3).sum()), "of 3"
 )
@@ -192,8 +198,7 @@ assert (regained > -2).all()
 # So there are two accuracies at an epoch with a turn, and the order of your calls decides which of
 # them is told. Validate first, then turn, then save: the file holds a model that nobody has
 # validated, and the number beside it belongs to another one. The right order is **turn, validate,
-# save**. A model that is chosen by its validation accuracy is then hardly ever the one just turned,
-# which is what you want.
+# save**. Whoever then chooses an epoch by its validation accuracy sees what a turn costs.
 #
 # In Lightning, `on_train_epoch_end` runs *after* validation, and saves after it: the wrong order. The
 # package has a callback for it, and one for Hugging Face's `Trainer`, which close the epoch at the
@@ -234,6 +239,8 @@ turn = minimal_rotation(*torch.randn(2, 16, generator=generator))
 places = {"audio": (1, 5), "visual": (5, 9)}
 padded = torch.zeros(3, 9, dtype=torch.bool)
 padded[0, 3:5] = padded[1, 5:] = True
+
+# %%
 apart = {}
 
 
@@ -246,11 +253,13 @@ def compare(name, found, expected):
 # **`nn.MultiheadAttention`.** It holds its three maps in one tensor, and hears of padding by itself.
 
 # %%
-from torch.nn.functional import linear
-
 layer = nn.MultiheadAttention(16, 2, batch_first=True)
 handle = attach(layer, places)
 handle.rotation.rotate(turn)
+
+# %%
+from torch.nn.functional import linear
+
 q, k, v = linear(tokens, layer.in_proj_weight, layer.in_proj_bias).chunk(3, dim=-1)
 compare(
     "nn.MultiheadAttention",
@@ -277,6 +286,8 @@ print("lacks [audio, vision]:", lacks.tolist())
 layer = nn.MultiheadAttention(16, 2, batch_first=True)
 attach(layer, {"audio": (0, 4), "visual": (4, 8)}).rotation.rotate(turn)
 asking, rest = tokens[:, :1], tokens[:, 1:]
+
+# %%
 maps = layer.in_proj_weight.chunk(3), layer.in_proj_bias.chunk(3)
 q, k, v = map(linear, (asking, rest, rest), *maps)
 compare(
@@ -287,15 +298,21 @@ compare(
 
 # %% [markdown]
 # **`nn.TransformerEncoderLayer`.** Give `attach` the whole layer. In evaluation PyTorch has a fast path
-# for it, which would pass its attention by; after a turn it is not taken.
+# for it, which would pass its attention by; after a turn it is not taken. Of several layers take the last,
+# whose class token the classifier reads. `nn.TransformerEncoder` copies the layer that it is given, so
+# build it first (with `enable_nested_tensor=False`), then attach to `encoder.layers[-1]`.
 
 # %%
 block = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True).eval()
 attach(block, places).rotation.rotate(turn)
+
+# %%
 inner = block.self_attn
 q, k, v = linear(tokens, inner.in_proj_weight, inner.in_proj_bias).chunk(3, dim=-1)
 mixed = block.norm1(tokens + inner.out_proj(textbook(q, k, v, turn, padded)))
 expected = block.norm2(mixed + block.linear2(block.linear1(mixed).relu()))
+
+# %%
 with torch.no_grad():
     found = block(tokens, src_key_padding_mask=padded)
 compare("nn.TransformerEncoderLayer", found, expected)
@@ -307,13 +324,21 @@ compare("nn.TransformerEncoderLayer", found, expected)
 # %%
 from timm.models.vision_transformer import VisionTransformer
 
-vit = VisionTransformer(
-    img_size=8, patch_size=4, embed_dim=16, depth=1, num_heads=2
-)
+sizes = {"img_size": 8, "patch_size": 4, "depth": 1}
+vit = VisionTransformer(**sizes, embed_dim=16, num_heads=2)
 fused = vit.blocks[0].attn
+for layer in (
+    fused.qkv,
+    fused.proj,
+):  # they start so small that no fault would show
+    nn.init.xavier_normal_(layer.weight)
+
+# %%
 handle = attach(fused, places)
 handle.rotation.rotate(turn)
 handle.padding = padded
+
+# %%
 q, k, v = linear(tokens, fused.qkv.weight, fused.qkv.bias).chunk(3, dim=-1)
 expected = fused.proj(textbook(q, k, v, turn))
 compare("timm's Attention (qkv)", fused.train()(tokens), expected)
@@ -321,21 +346,16 @@ assert handle.output.mean_keys[1, 1].eq(0).all()
 
 # %% [markdown]
 # Some of these layers normalise queries and keys head by head after their map (`qk_norm`). A turn of
-# the whole query moves length between heads ({doc}`06_open_questions`), and the norm would take just
-# that away again; behind the norm, its scales would bend the direction. There the query is no longer
-# $q R$ ({ref}`Eq. 13 <eq-paper-13>`), so `attach` refuses.
+# the whole query moves length between heads ({doc}`06_open_questions`), and the norm would take that away
+# again and scale what is left: the query would no longer be $q R$ ({ref}`Eq. 13 <eq-paper-13>`). So `attach`
+# refuses. In your own code, put a `QueryRotation` behind the norm, and observe the keys behind theirs.
 
-# %% tags=["nbval-check-output"]
+# %%
 import textwrap
 
-small = {
-    "img_size": 8,
-    "patch_size": 4,
-    "embed_dim": 16,
-    "depth": 1,
-    "num_heads": 2,
-}
-normed = VisionTransformer(**small, qk_norm=True)
+normed = VisionTransformer(**sizes, embed_dim=16, num_heads=2, qk_norm=True)
+
+# %% tags=["nbval-check-output"]
 try:
     attach(normed.blocks[0].attn, places)
 except ValueError as refusal:
@@ -377,6 +397,8 @@ from rollingq_core import AttentionFusion
 
 fusion = AttentionFusion(16, num_classes=3, num_heads=2)
 fusion.rotation.rotate(turn)
+
+# %%
 output = fusion([tokens[:, 1:5], tokens[:, 5:]])
 q = fusion.q_proj(fusion.cls).expand(3, -1, -1)
 k, v = fusion.k_proj(tokens[:, 1:]), fusion.v_proj(tokens[:, 1:])
@@ -393,37 +415,42 @@ from rollingq_core.attach import mean_keys
 
 rotation = QueryRotation(16)  # in __init__
 rotation.rotate(turn)
-query = rotation(bert.query.weight.new_ones(3, 16))  # in forward
+
+# %%
+query = rotation(q[:, 0])  # in forward
 means = mean_keys(k, [(0, 4), (4, 8)])
 RollingQ(rotation, 3, 0, 1).observe(query=query, mean_keys=means)
-compare("your own code", query, torch.ones(3, 16) @ turn)
+compare("your own code", query, q[:, 0] @ turn)
 
-# %% tags=["hide-input"]
-from rollingq_core.plots import Table
+# %% tags=["nbval-check-output"]
+for name, difference in apart.items():
+    print(f"{name:33} {difference:.6f}")
 
+# %%
 WRITE = {
     "nn.MultiheadAttention": "attach(layer, spans)",
     "nn.MultiheadAttention, one query": "attach(layer, spans from 0)",
     "nn.TransformerEncoderLayer": "attach(block, spans), the whole layer",
     "timm's Attention (qkv)": "attach(block.attn, spans), and handle.padding = mask",
-    "BERT-style self-attention": "attach(layer.attention.self, spans)",
+    "BERT-style self-attention": "attach(bert_self, spans)",
     "AttentionFusion": "RollingQ(fusion, …), and observe(output)",
     "your own code": "QueryRotation(d), and observe(query=…, mean_keys=…)",
 }
-Table(
-    ["your module", "what to write", "largest difference"],
-    [[name, WRITE[name], f"{apart[name]:.6f}"] for name in WRITE],
-    "Outputs after a turn against the textbook form, 3 samples of 9 tokens, d = 16, two heads, "
-    "float32; with padding where the layer hears of it.",
-)
-
-# %% tags=["nbval-check-output"]
 assert set(apart) == set(WRITE)
-print(f"{len(apart)} kinds of module, largest difference {max(apart.values()):.6f}")
+
+# %% tags=["hide-input"]
+from rollingq_core.plots import Table
+
+Table(
+    ["your module", "what to write"],
+    [[name, WRITE[name]] for name in WRITE],
+    "What turns the class token's query, by the module that computes it. Each was compared above with the "
+    "textbook form: 3 samples of 9 tokens, d = 16, two heads, float32, after a turn.",
+)
 
 # %% [markdown]
 # Table 16.1 is the reference of this chapter: your module on the left, what to write on the right. All
-# differences are those of rounding.
+# differences above it are those of rounding.
 #
 # ## What your tools make of it
 #
@@ -432,12 +459,14 @@ print(f"{len(apart)} kinds of module, largest difference {max(apart.values()):.6
 # The rotation is a submodule with four buffers, so it is part of the model's `state_dict`: $R$, the
 # number of turns, and the schedule. A file that `torch.save` wrote, or `safetensors`, holds all of it.
 
-# %% tags=["nbval-check-output"]
+# %%
 import io
 
 model, handle, rolling, _ = runs[0]
 file = io.BytesIO()
 torch.save(model.state_dict(), file)
+
+# %% tags=["nbval-check-output"]
 for name, value in model.state_dict().items():
     if "rotation" in name:
         print(f"{name:34} {list(value.shape)}")
@@ -446,14 +475,16 @@ for name, value in model.state_dict().items():
 # To load it, `attach` first. Without it these four names are unexpected, and `load_state_dict` says so.
 # The other way round, a file from before RollingQ lacks them, and is loaded with `strict=False`.
 
-# %% tags=["nbval-check-output"]
+# %%
 file.seek(0)
 saved = torch.load(file, weights_only=True)
 fresh = Yours()
 again = RollingQ(attach(fresh.attention, spans), rho=3, beta=0, max_rotations=1)
-fresh.load_state_dict(saved)
+missing, unexpected = fresh.load_state_dict(saved)
+
+# %% tags=["nbval-check-output"]
 gap = (fresh(**data.test.inputs) - model(**data.test.inputs)).abs().max()
-assert gap == 0
+assert gap == 0 and not missing and not unexpected
 print(f"difference of the logits: {gap:.10f}")
 print(
     "turns:", int(fresh.attention.rotation.count), "| epochs closed:", again.epoch
@@ -469,24 +500,25 @@ print(
 # *copied*, as PyTorch's `AveragedModel` does by default. With `use_buffers=True` it would average $R$
 # too, and a mean of two rotations is none: it shortens the query.
 
-# %% tags=["nbval-check-output"]
+# %%
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 torch.manual_seed(0)
 source = Yours()
 handle = attach(source.attention, spans)
+average = get_ema_multi_avg_fn(0.5)
 copies = {
-    use: AveragedModel(
-        source, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=use
-    )
+    use: AveragedModel(source, multi_avg_fn=average, use_buffers=use)
     for use in (False, True)
 }
-for average in copies.values():
-    average.update_parameters(source)  # the first one copies
+
+# %% tags=["nbval-check-output"]
+for copy in copies.values():
+    copy.update_parameters(source)  # the first one copies
 handle.rotation.rotate(minimal_rotation(*torch.eye(32)[:2]))
-for use, average in copies.items():
-    average.update_parameters(source)
-    matrix = average.module.attention.rotation.matrix
+for use, copy in copies.items():
+    copy.update_parameters(source)
+    matrix = copy.module.attention.rotation.matrix
     error = (matrix @ matrix.T - torch.eye(32)).abs().max()
     print(f"use_buffers={use!s:5}  largest entry of R R' − I: {error:.2f}")
 
@@ -515,12 +547,14 @@ class Adapted(nn.Module):
         return self.base(x) + self.up(self.down(x))
 
 
-# %% tags=["nbval-check-output"]
+# %%
 torch.manual_seed(0)
 bert = BertStyle()
 bert.query = Adapted(bert.query)
 q, k, v = bert.query(tokens), bert.key(tokens), bert.value(tokens)
 expected = textbook(q, k, v, turn)
+
+# %% tags=["nbval-check-output"]
 handle = attach(bert, places)
 handle.rotation.rotate(turn)
 gap = (bert(tokens) - expected).abs().max()
@@ -528,29 +562,33 @@ assert gap < 1e-6
 print(f"adapter first, then attach: difference {gap:.6f}")
 
 # %% [markdown]
-# The other order raises no error, and is wrong: exercise 3 measures it. The adapters of `peft` are
-# recognised as well, for like this one they tell their `out_features`. In `AttentionFusion` the order
-# does not matter: its `q_proj` may be replaced at any time.
+# The other order raises no error, and is wrong: exercise 3 measures it. `attach` takes any adapter that
+# tells its `out_features`, as this one does. In `AttentionFusion` the order does not matter: its `q_proj`
+# may be replaced at any time.
 #
 # ### Gradient checkpointing
 #
 # It runs a layer twice, the second time while the gradients are computed. The handle then writes down
 # the same batch twice; you observe it once, after the step.
 
-# %% tags=["nbval-check-output"]
+# %%
 from torch.utils.checkpoint import checkpoint
 
 layer = nn.MultiheadAttention(16, 2, batch_first=True)
 handle = attach(layer, places)
 handle.rotation.rotate(turn)
+
+# %%
 results = []
 for run in (layer, lambda *x: checkpoint(layer, *x, use_reentrant=False)):
     layer.zero_grad()
     run(tokens, tokens, tokens)[0].square().sum().backward()
     results.append((layer.in_proj_weight.grad.clone(), *handle.output))
-gaps = [float((a - b).abs().max()) for a, b in zip(*results)]
+
+# %% tags=["nbval-check-output"]
+gaps = [float((a - b).abs().max()) for a, b in zip(*results, strict=True)]
 assert max(gaps) < 1e-5
-for name, gap in zip(("gradient", "query", "average keys"), gaps):
+for name, gap in zip(("gradient", "query", "average keys"), gaps, strict=True):
     print(f"{name:12} differs by {gap:.4f}")
 
 # %% [markdown]
@@ -566,16 +604,20 @@ for name, gap in zip(("gradient", "query", "average keys"), gaps):
 #
 # No process group is needed to see that sums are enough: two halves of a batch, and the whole.
 
-# %% tags=["nbval-check-output"]
+# %%
 from rollingq_core.air import RunningExpectation
 
 keys = torch.randn(6, 2, 16, generator=generator)
 asked = torch.randn(6, 16, generator=generator)
 whole, left, right = (RunningExpectation() for _ in range(3))
+
+# %%
 whole.update(asked, keys)
 left.update(asked[:2], keys[:2])
 right.update(asked[2:], keys[2:])
 left.sums = {name: left.sums[name] + right.sums[name] for name in left.sums}
+
+# %% tags=["nbval-check-output"]
 found, expected = left.compute(), whole.compute()
 assert abs(found.air - expected.air) < 1e-6
 print("summed:", ", ".join(whole.sums))
@@ -602,14 +644,16 @@ print(f"exported and own logits differ by {gap:.4f}")
 # back, not for shipping. To be rid of $R$ at no cost, `fold_into` moves it into a query map that only the class
 # token uses ({doc}`06_open_questions`). In self-attention all tokens share the map, and $R$ has to stay.
 
-# %% tags=["nbval-check-output"]
+# %%
 model, handle, _, _ = runs[1]
 turned_logits = model(**inputs)
 handle.detach()
+
+# %% tags=["nbval-check-output"]
 moved = (model(**inputs) - turned_logits).detach().abs().max()
 assert type(model.attention) is nn.MultiheadAttention
 assert list(model.state_dict()) == list(Yours().state_dict())
-assert moved > 0.1
+assert moved > 1
 print("class:", type(model.attention).__name__)
 print("names with rotation:", sum("rotation" in n for n in model.state_dict()))
 
@@ -624,25 +668,23 @@ print("names with rotation:", sum("rotation" in n for n in model.state_dict()))
 from rollingq_core.data import from_arrays
 
 rng = np.random.default_rng(0)
-labels = rng.integers(4, size=1000)
+labels = rng.integers(4, size=600)
 
 
 def modality(strength, length, width):
     prototypes = rng.normal(size=(4, width))
-    noise = rng.normal(size=(1000, length, width))
+    noise = rng.normal(size=(600, length, width))
     return strength * prototypes[labels][:, None] + noise
 
 
-lacking = np.repeat(rng.random((1000, 1)) < 0.2, 5, axis=1)
-own = from_arrays(
-    {
-        "audio": modality(0.25, 6, 16),
-        "visual": modality(0.2, 4, 12),
-        "text": modality(0.2, 5, 8),
-    },
-    labels,
-    masks={"text": lacking},
-)
+# %%
+lacking = np.repeat(rng.random((600, 1)) < 0.2, 5, axis=1)
+arrays = {
+    "audio": modality(0.25, 6, 16),
+    "visual": modality(0.2, 4, 12),
+    "text": modality(0.2, 5, 8),
+}
+own = from_arrays(arrays, labels, masks={"text": lacking}, splits=(0.6, 0.1, 0.3))
 
 # %% [markdown]
 # `methods_for` names the methods that these modalities can train. Each is one call of `train`; the
@@ -656,13 +698,15 @@ from rollingq_core.models.predictions import predict
 from rollingq_core.runs import train
 from rollingq_core.settings import SETTINGS
 
-quick = replace(SETTINGS["T"], training=replace(SETTINGS["T"].training, epochs=8))
+quick = replace(SETTINGS["T"], training=replace(SETTINGS["T"].training, epochs=12))
+
+# %%
 tested = {name: [] for name in methods_for([*own.train.inputs])}
 for seed in range(3):
-    turns = {None: None}
+    turns = {}
     for name in tested:
-        follows = turns[METHODS[name].follows]
-        run = train(name, own, setting=quick, seed=seed, schedule=follows)
+        schedule = turns.get(METHODS[name].follows)
+        run = train(name, own, setting=quick, seed=seed, schedule=schedule)
         turns[name] = run.events
         tested[name].append(100 * predict(run.model, own.test).accuracy)
 
@@ -673,20 +717,23 @@ Table(
         [METHODS[name].label, name, f"{np.mean(x):.0f} ± {np.std(x, ddof=1):.0f}"]
         for name, x in tested.items()
     ],
-    "Test accuracy on three modalities of made-up arrays, 800 training and 100 test samples: mean ± sd "
+    "Test accuracy on three modalities of made-up arrays, 360 training and 180 test samples: mean ± sd "
     "over three seeds of weights and order, one split. The name is what `train` and the command line take.",
 )
 
 # %% tags=["nbval-check-output"]
-alone = {n: np.mean(x) for n, x in tested.items() if n.startswith("unimodal")}
-together = {n: np.mean(x) for n, x in tested.items() if n not in alone}
-assert len(tested) >= 12
-assert min(together.values()) > max(alone.values())
-print("each method of all modalities is above each of one:", "yes")
-print("chance: 25 %, best single modality above 40 %:", max(alone.values()) > 40)
+means = {name: np.mean(x) for name, x in tested.items()}
+best = max(x for name, x in means.items() if METHODS[name].modalities)
+above = [x > best for name, x in means.items() if not METHODS[name].modalities]
+print(
+    f"chance 25 %, best single modality, to the next ten: {round(best, -1):.0f} %"
+)
+print(f"methods of all three that are above it: {100 * np.mean(above):.0f} %")
+assert best > 50
+assert np.mean(above) > 0.5
 
 # %% [markdown]
-# Read Table 16.2 as a check that all of it runs, not as a ranking: one split, a hundred test samples, three
+# Read Table 16.2 as a check that all of it runs, not as a ranking: one split, 180 test samples, three
 # seeds. A comparison takes paired seeds and intervals, as in {doc}`07_training`, and a real one has
 # its settings chosen on the validation split.
 #
@@ -724,11 +771,13 @@ print("chance: 25 %, best single modality above 40 %:", max(alone.values()) > 40
 # :class: dropdown
 # ```
 
-# %% tags=["nbval-check-output"]
+# %%
 torch.manual_seed(0)
 layer = nn.MultiheadAttention(16, 2, batch_first=True)
 handle = attach(layer, {"audio": (1, 4), "visual": (4, 7), "text": (7, 9)})
 rolling = RollingQ(handle, rho=3, beta=0, max_rotations=1)
+
+# %% tags=["nbval-check-output"]
 layer(tokens, tokens, tokens)
 rolling.observe(handle.output)
 event = rolling.end_epoch()
@@ -753,11 +802,11 @@ print("the largest is that of the smallest cosine")
 # ```
 
 # %% tags=["nbval-check-output"]
-wrong = early[:, turned - 1] - late[:, turned - 1]
+wrong = np.mean(early[:, turned - 1] - late[:, turned - 1])
 others = np.delete(early - late, turned - 1, axis=1)
-print("told too high by more than 3 points:", bool(wrong.mean() > 3))
+print(f"told too high, to the next ten points: {round(wrong, -1):.0f}")
 print(f"in epochs without a turn: {np.abs(others).max():.1f}")
-assert wrong.mean() > 3
+assert wrong > 3
 
 # %% [markdown]
 # Between turns the order makes no difference, so that a wrong one is easily overlooked: it shows only in the few
@@ -776,18 +825,20 @@ assert wrong.mean() > 3
 # :class: dropdown
 # ```
 
-# %% tags=["nbval-check-output"]
+# %%
 torch.manual_seed(0)
 later = BertStyle()
 base = later.query
 attach(later, places).rotation.rotate(turn)
 later.query = Adapted(base)
+
+# %% tags=["nbval-check-output"]
 added = later.query.up(later.query.down(tokens))
 q = linear(tokens, base.weight, base.bias) + added
 expected = textbook(q, later.key(tokens), later.value(tokens), turn)
 wrong = float((later(tokens) - expected).detach().abs().max())
-print("difference above 0.001:", wrong > 0.001)
-assert wrong > 0.001
+print(f"largest difference: {wrong:.2f}")
+assert wrong > 0.05
 
 # %% [markdown]
 # The hook sits on the inner map, so the query is $x W_Q R + x B A$: the adapter's part is not turned.

@@ -120,7 +120,8 @@ def test_pages_name_no_folder_of_the_builder(root, html):
 def test_every_public_name_is_documented(html):
     written = (html / "book" / "api.html").read_text(encoding="utf-8")
     documented = set(re.findall(r'<dt class="sig[^"]*" id="([\w.]+)"', written))
-    for module in ("", ".data", ".evaluation", ".plots"):
+    rooms = ("balancing", "data", "evaluation", "explorer", "plots", "runs", "theory", "training")
+    for module in ("", *(f".{room}" for room in rooms)):
         package = import_module(f"rollingq_core{module}")
         for name in package.__all__:
             if callable(getattr(package, name)):

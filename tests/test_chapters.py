@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Chapters that have the frame.
-FRAMED = sorted((ROOT / "notebooks").glob("0[1-9]_*.py"))
+NOTEBOOKS = ROOT / "notebooks"
+FRAMED = sorted([*NOTEBOOKS.glob("0[1-9]_*.py"), *NOTEBOOKS.glob("16_*.py")])
 HEADINGS = ["What to conclude, and what not", "Exercises", "Summary", "Further reading"]
 
 

@@ -1,8 +1,10 @@
 """``train`` and ``evaluate``: from an empty folder to a table, through kills and hostile files."""
 
+import csv
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -15,8 +17,10 @@ import torch
 
 from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
+from rollingq_core.commands.train import HEADING
 from rollingq_core.data import video
-from rollingq_core.evaluation import LEVELS
+from rollingq_core.evaluation import EVALUATIONS, LEVELS
+from rollingq_core.methods import METHODS
 from rollingq_core.records import read_record
 from rollingq_core.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from tests.refused import refused
@@ -44,15 +48,26 @@ def run(trained, tmp_path):
 
 def test_train_writes_checkpoint_history_and_description(tmp_path, capsys):
     train(tmp_path / "run", "--epochs", "2")
-    lines = capsys.readouterr().out.splitlines()
-    assert [x.split(":")[0] for x in lines[:2]] == ["epoch 1/2 fusion", "epoch 2/2 fusion"]
-    assert "query turned by" in lines[0]
-    assert lines[2].startswith(str(tmp_path / "run" / "checkpoint.pt"))
+    heading, *epochs, titles, row, caption, last = capsys.readouterr().out.splitlines()
+    assert heading == HEADING
+    assert [x.split()[:2] for x in epochs] == [["1/2", "fusion"], ["2/2", "fusion"]]
+    # An epoch's last cell is the turn in degrees.
+    assert float(epochs[0].split()[-1]) > 0
+    assert titles.split("  ")[-1] == "rotations"
+    assert caption == "Each run's selected epoch: mean ± sd over 1 seed."
+    assert last.startswith(str(tmp_path / "run" / "checkpoint.pt"))
     names = {"checkpoint.pt", "history.json", "model.json"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     kept = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["history"]
     assert history == json.loads(json.dumps(kept))
+    selected = int(last.split()[-1]) - 1
+    label, validation, test, air, rotations = row.split()
+    assert label == "RollingQ"
+    assert float(validation) == round(100 * history[selected]["validation_accuracy"], 2)
+    assert 0 <= float(test) <= 100
+    assert float(air) == round(history[-1]["air"], 2)
+    assert float(rotations) == sum(epoch["rotation"] is not None for epoch in history)
     described = json.loads((tmp_path / "run" / "model.json").read_text())
     assert (described["data"], described["method"], described["seed"]) == (
         "digits",
@@ -68,14 +83,15 @@ def test_train_writes_checkpoint_history_and_description(tmp_path, capsys):
         ("noise", ["mix audio", "add both", "replace visual"]),
         ("conflict", ["follows audio", "neither", "auroc"]),
         ("calibration", ["accuracy", "ece"]),
-        ("table2", ["pearson", "share_noisy"]),
+        ("correlation", ["pearson", "share_noisy"]),
     ],
 )
 def test_evaluate_prints_a_table_and_writes_a_record(test, rows, trained, capsys):
     capsys.readouterr()
     source = trained if test == "noise" else trained / "checkpoint.pt"
     main(["evaluate", str(source), "--test", test])
-    *lines, last = capsys.readouterr().out.splitlines()
+    about, *lines, last = capsys.readouterr().out.splitlines()
+    assert about == f"{EVALUATIONS[test].about}; rates as fractions of 1"
     assert last == str(trained / f"{test}.json")
     for row in rows:
         assert sum(line.startswith(row) for line in lines) == 1
@@ -85,7 +101,7 @@ def test_evaluate_prints_a_table_and_writes_a_record(test, rows, trained, capsys
         record["config"]["measured"]["data_hash"],
     )
     if test in ("noise", "calibration"):
-        assert lines[0].split() == [f"{level:g}" for level in LEVELS]
+        assert lines[0].split() == ["noise", "level", *(f"{level:g}" for level in LEVELS)]
         (run,) = record["runs"]
         shown = float(lines[1].split()[-1])
         assert shown == pytest.approx(run["mix audio" if test == "noise" else "accuracy"][-1], 1e-3)
@@ -105,7 +121,10 @@ def test_finished_run_is_left_alone(run, capsys):
     capsys.readouterr()
     train(run, "--epochs", "2")
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
-    assert "epoch 1" not in capsys.readouterr().out
+    # No epoch is told again, only what came of them.
+    _titles, row, _caption, last = capsys.readouterr().out.splitlines()
+    assert row.startswith("RollingQ")
+    assert last.startswith(str(run / "checkpoint.pt"))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +205,7 @@ def of_another_model(path, target):
         (empty, "damaged or holds more than data"),
         (payload, "damaged or holds more than data"),
         (plain_pickle, "damaged or holds more than data"),
-        (of_another_method, "rolling.max_rotations 0"),
+        (of_another_method, "rolling.max_rotations None"),
         (uniform, "is of attention 'uniform'"),
         (of_other_data, "is of data_hash '0000"),
         (of_no_run, "is of "),
@@ -203,6 +222,110 @@ def test_hostile_checkpoint_is_one_line_and_nothing_is_run(damage, message, run,
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "other", "message"),
+    [
+        ("mt", "mt+rollingq", "is of rolling.rho 3.0"),
+        ("mt+rollingq", "mt+random_matched", "is of rolling.rotation 'random_matched'"),
+        ("concat", "pmr", "is of pmr.alpha 1.0"),
+        ("ogm", "ogm-ge", "is of ogm.alpha None"),
+        ("mt", "concat", "is of fusion 'ConcatFusion'"),
+        ("concat", "unimodal-visual", "is of modalities ['visual']"),
+    ],
+)
+def test_a_run_does_not_take_another_methods_checkpoint(method, other, message, tmp_path, capsys):
+    for name in (method, other):
+        train(tmp_path / name, "--method", name)
+    shutil.copy(tmp_path / other / "checkpoint.pt", tmp_path / method)
+    capsys.readouterr()
+    for arguments in (["evaluate", tmp_path / method, "--test", "noise"],
+                      [*SMOKE, "--method", method, "--out", tmp_path / method]):  # fmt: skip
+        assert message in refused(capsys, *arguments)
+
+
+def test_several_methods_and_seeds_are_compared(tmp_path, capsys):
+    methods = ["mt+random_matched", "mt", "mt+rollingq", "concat"]
+    out = tmp_path / "runs"
+    train(out, "--method", *methods, "--seeds", "2")
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last == str(out)
+    assert {path.name for path in out.iterdir()} == {f"{m}-{s}" for m in methods for s in (3, 4)}
+    # What follows another method's rotations comes after it, and takes its angles.
+    assert [line for line in lines if ", seed " in line] == [
+        f"{method}, seed {seed}" for seed in (3, 4) for method in [*methods[1:], methods[0]]
+    ]
+    for seed in (3, 4):
+        turns = [
+            [(e["rotation"]["epoch"], round(e["rotation"]["angle"], 5)) for e in history
+             if e["rotation"]]
+            for history in (
+                json.loads((out / f"{name}-{seed}" / "history.json").read_text())
+                for name in ("mt+rollingq", "mt+random_matched")
+            )
+        ]  # fmt: skip
+        assert turns[0] == turns[1]
+        assert turns[0]
+    *_, caption = lines
+    assert caption == (
+        "Each run's selected epoch: mean ± sd over 2 seeds. "
+        "Differences are paired by seed, with their 95 % intervals."
+    )
+    labels = [METHODS[name].label for name in methods]
+    table = lines[-len(labels) * 2 :]
+    assert [row.split("  ")[0] for row in table[:-1]] == [
+        *labels, *(f"{label} − {labels[0]}" for label in labels[1:])
+    ]  # fmt: skip
+    # A control that was paired can be tested as any other, and all go on where they were.
+    main(["evaluate", str(out / "mt+random_matched-3"), "--test", "correlation"])
+    before = {path: path.read_bytes() for path in out.rglob("*.pt")}
+    train(out, "--method", *methods, "--seeds", "2")
+    assert {path: path.read_bytes() for path in out.rglob("*.pt")} == before
+
+
+def test_a_method_alone_stands_in_the_folder_itself(tmp_path, capsys):
+    train(tmp_path / "concat", "--method", "concat", "concat")
+    row = capsys.readouterr().out.splitlines()[-3]
+    # A static fusion has neither a lean nor a query that turns.
+    assert row.split()[0] == "concat"
+    assert row.split()[-2:] == ["–", "–"]
+    assert (tmp_path / "concat" / "checkpoint.pt").is_file()
+    for test in ("conflict", "correlation"):
+        said = refused(capsys, "evaluate", tmp_path / "concat", "--test", test)
+        assert "model: got ConcatFusion, expected a fusion with attention" in said
+    main(["evaluate", str(tmp_path / "concat"), "--test", "noise"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "tensorboard"])
+def test_a_log_holds_every_epochs_numbers_also_of_a_run_that_goes_on(kind, tmp_path, capsys):
+    if kind == "tensorboard":
+        pytest.importorskip("tensorboardX")
+    options = ["--epochs", "3", "--log", kind]
+    train(tmp_path, *options)
+    history = json.loads((tmp_path / "history.json").read_text())
+    if kind == "tensorboard":
+        (events,) = (tmp_path / "events").iterdir()
+        told = events.read_bytes()
+        for name in (b"train_loss", b"share/audio", b"gradient_norm/visual", b"rotation_angle"):
+            assert told.count(name) == 3
+        return
+    with (tmp_path / "history.csv").open(newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+    for row, epoch in zip(rows, history, strict=True):
+        assert row["stage"] == epoch["stage"]
+        for name in ("train_loss", "validation_accuracy", "air", "lr"):
+            assert float(row[name]) == epoch[name]
+        for modality in ("audio", "visual"):
+            assert float(row[f"share.{modality}"]) == epoch["share"][modality]
+            assert float(row[f"gradient_norm.{modality}"]) == epoch["gradient_norm"][modality]
+        turned = epoch["rotation"]
+        assert float(row["rotation_angle"]) == (turned["angle"] if turned else 0)
+    before = (tmp_path / "history.csv").read_text()
+    (tmp_path / "history.csv").unlink()
+    train(tmp_path, *options)  # all is done already, and told again
+    assert (tmp_path / "history.csv").read_text() == before
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"data": "digits"}', "null"])
 def test_damaged_description_is_named(content, run, capsys):
     (run / "model.json").write_text(content)
@@ -217,6 +340,10 @@ def test_damaged_description_is_named(content, run, capsys):
         (["evaluate", "RUN", "--test", "noise", "--data", "synthetic"], "--data: got synthetic"),
         (["evaluate", "RUN", "--test", "noise", "--device", "abacus"], "--device: got 'abacus'"),
         (["train", "--out", "RUN/new", "--devices", "none"], "--devices: got 'none'"),
+        (["train", "--out", "RUN/new", "--seeds", "0"], "--seeds: got 0, expected at least 1"),
+        (["train", "--out", "RUN/new", "--seeds", "2", "--devices", "2"], "--devices: got several"),
+        (["train", "--out", "RUN/new", "--data", "no.npz"], "no.npz"),
+        (["train", "--out", "RUN/new", "--method", "unimodal-text"], "modalities: got ['text']"),
         (["train", "--out", "RUN/new", "--profile", "smoke", "--epochs", "0"], "epochs: got 0"),
         (["train", "--out", "RUN/new", "--profile", "gpu"], "expected grids"),
         (["train", "--out", "RUN/model.json", "--profile", "smoke"], "File exists"),
@@ -258,7 +385,8 @@ def test_killed_three_times_it_ends_as_if_it_had_not_been(root, tmp_path):
         process = start(root, tmp_path / "cut", *epochs)
         # Killed as soon as that many epochs have been told of, wherever it is by then.
         for line in process.stdout:
-            if line.startswith("epoch ") and int(line.split()[1].partition("/")[0]) >= wanted:
+            told = re.match(r" *(\d+)/60 ", line)
+            if told and int(told[1]) >= wanted:
                 break
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -268,7 +396,9 @@ def test_killed_three_times_it_ends_as_if_it_had_not_been(root, tmp_path):
     again = start(root, tmp_path / "cut", *epochs)
     out, _ = again.communicate()
     assert again.returncode == 0
-    assert out.startswith(f"epoch {finished[-1] + 1}/60")
+    heading, first, *_ = out.splitlines()
+    assert heading == HEADING
+    assert first.split()[:2] == [f"{finished[-1] + 1}/60", "fusion"]
 
     train(tmp_path / "whole", *epochs)
     cut, whole = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("cut", "whole"))
@@ -282,14 +412,16 @@ def test_killed_three_times_it_ends_as_if_it_had_not_been(root, tmp_path):
 @pytest.mark.slow
 def test_two_processes_write_one_run(root, tmp_path):
     folder = tmp_path / "run"
-    for epochs in (["epoch 1/2", "epoch 2/2"], []):  # the second time, all is done already
-        process = start(root, folder, "--epochs", "2", "--devices", "2")
+    for epochs in (["1/2", "2/2"], []):  # the second time, all is done already
+        process = start(root, folder, "--epochs", "2", "--devices", "2", "--log", "tensorboard")
         out, _ = process.communicate()
         assert process.returncode == 0
-        *lines, last = out.splitlines()
-        assert [line.split(" fusion")[0] for line in lines] == epochs
+        *lines, _titles, row, _caption, last = out.splitlines()
+        assert [line.split()[0] for line in lines] == (["epoch", *epochs] if epochs else [])
+        assert row.startswith("RollingQ")
         assert last.startswith(str(folder / "checkpoint.pt"))
     assert len(json.loads((folder / "history.json").read_text())) == 2
+    assert len([*(folder / "events").iterdir()]) == 2  # a file each time, of the first process
     main(["evaluate", str(folder), "--test", "conflict"])
 
 
@@ -306,5 +438,6 @@ def test_cremad_by_commands_alone(tmp_path, monkeypatch, capsys):
     shapes = json.loads((folder / "model.json").read_text())["measured"]["shapes"]
     assert shapes == {"audio": [1, 257, 188], "visual": [3, 224, 224]}
     capsys.readouterr()
-    main(["evaluate", str(folder), "--test", "table2"])
-    assert capsys.readouterr().out.startswith("pearson")
+    main(["evaluate", str(folder), "--test", "correlation"])
+    _about, titles, first, *_ = capsys.readouterr().out.splitlines()
+    assert (titles.split(), first.split()[0]) == (["value"], "pearson")

@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_refused():
         NoiseDial(record | {"runs": bare})
     with pytest.raises(ValueError, match=r"^record: got levels and methods"):
         NoiseDial({"a": record, "b": noise_record(methods=("mt", "mt+rollingq"))})
-    with pytest.raises(ValueError, match=r"expected also 'mt' and 'mt+rollingq'"):
+    with pytest.raises(ValueError, match=r"expected also 'mt' and 'mt\+rollingq'"):
         NoiseDial(noise_record(methods=("mt",)))
 
 

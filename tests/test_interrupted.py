@@ -65,23 +65,43 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(root, tmp_path, optio
             read_until(again, f"{epochs + 1}/500")
 
 
+class Reader:
+    """Reads ahead, and is stopped while it is being deleted."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+class HalfMade:
+    """Was stopped while it was being made, and lacks what it would be deleted by."""
+
+    def __del__(self):
+        raise AttributeError
+
+
 def test_an_interrupt_that_python_drops_ends_training_with_the_epoch(tmp_path, monkeypatch, capsys):
+    complaints = []
+
     def dropping(folder, wanted, *, watch, **options):
-        with suppress(KeyboardInterrupt):  # as where an object is being deleted
-            signal.raise_signal(signal.SIGINT)
+        Reader()
+        held = HalfMade()
         watch([])
-        pytest.fail("training went on")
+        pytest.fail(f"training went on with {held}")
 
     monkeypatch.setattr(train, "train_in", dropping)
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(SystemExit) as ended:
             main([*SMOKE, str(tmp_path)])
+        assert complaints == []
+        Reader()  # from here on, all is told as before
+        assert [one.exc_type for one in complaints] == [KeyboardInterrupt]
     finally:
         signal.signal(signal.SIGINT, before)
     assert ended.value.code == 130
-    assert "run it again to go on" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("run it again to go on") == 1
 
 
 @pytest.mark.parametrize(

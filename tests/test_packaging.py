@@ -262,9 +262,9 @@ def test_a_chapter_without_the_first_cell_is_named(tmp_path):
         install_cell.write_cell(script)
 
 
-def torch_and_what_it_brings():
-    """Return the modules of torch and of all that it requires."""
-    found, todo = set(), ["torch"]
+def modules_of(names):
+    """Return the modules of some libraries and of all that they require."""
+    found, todo = set(), [*names]
     while todo:
         name = canonicalize_name(todo.pop())
         if name in found:
@@ -281,20 +281,20 @@ def torch_and_what_it_brings():
     }
 
 
-def run_with_torch_only(root, code):
-    """Run code in a Python that finds torch, what torch requires, and the package."""
-    hidden = set(packages_distributions()) - torch_and_what_it_brings() - {"rollingq_core"}
+def run_with(root, names, code):
+    """Run code in a Python that finds some libraries, what they require, and the package."""
+    hidden = set(packages_distributions()) - modules_of(names) - {"rollingq_core"}
     bare = f"""
 import sys
 from importlib.machinery import PathFinder
 
-class TorchOnly(PathFinder):
+class Bare(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
         seen = name.partition(".")[0] not in {hidden}
         return super().find_spec(name, path, target) if seen else None
 
-sys.meta_path[sys.meta_path.index(PathFinder)] = TorchOnly
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
 """
     done = subprocess.run(
         [sys.executable, "-c", bare + code], cwd=root, capture_output=True, text=True, timeout=300
@@ -321,7 +321,7 @@ print(json.dumps(found))
 
 
 def test_each_room_names_its_extra_where_only_torch_is_installed(root):
-    missing = json.loads(run_with_torch_only(root, IMPORT_ALL))
+    missing = json.loads(run_with(root, ["torch"], IMPORT_ALL))
     told = {}
     for module, message in missing.items():
         room = module.split(".")[1]
@@ -333,6 +333,19 @@ def test_each_room_names_its_extra_where_only_torch_is_installed(root):
             assert named, (module, message)
             assert set(named[1].split(",")) == EXTRAS_OF[room], (module, message)
     assert set(told) == set(EXTRAS_OF) - {"commands"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extras", ["train", "data", "plots", "data,train"])
+def test_a_room_needs_no_more_than_its_extra(root, project, extras):
+    given = {*extras.split(",")} | ({"train"} if extras == "plots" else set())
+    missing = json.loads(run_with(root, needed(project, *given), IMPORT_ALL))
+    rooms = [room for room, wanted in EXTRAS_OF.items() if wanted <= given]
+    assert rooms
+    # The one figure that trains what it shows needs data, too, and says so.
+    told = missing.pop("rollingq_core.explorer._live", "[train,data]")
+    assert "plots" not in given or "[train,data]" in told
+    assert not [name for name in missing if name.split(".")[1] in rooms], missing
 
 
 COMMAND_LINES = {
@@ -359,7 +372,7 @@ for line in {[*COMMAND_LINES]}:
             told.append((end.code, said.getvalue()))
 print(json.dumps(told))
 """
-    told = json.loads(run_with_torch_only(root, code))
+    told = json.loads(run_with(root, ["torch"], code))
     for (status, said), extras in zip(told, COMMAND_LINES.values(), strict=True):
         assert status == 1
         named = f'is missing; install it with: pip install "rollingq-core[{extras}]"'

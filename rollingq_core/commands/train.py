@@ -118,7 +118,9 @@ def train_one(
     """Train one model in its folder."""
     training = wanted.setting.training
     total, calls = training.pretrain_epochs + training.epochs, count()
-    log = Log(folder, options.log) if options.log else None
+    # Of several processes only one tells, also before training has them meet.
+    first = _is_first()
+    log = Log(folder, options.log) if options.log and first else None
 
     def watch(history: History) -> None:
         if log is not None and history:
@@ -127,7 +129,7 @@ def train_one(
             raise KeyboardInterrupt
         if next(calls):  # the first shows what an earlier command has told
             tqdm.write(line(history[-1], total))
-        elif len(history) < total:
+        elif first and len(history) < total:
             tqdm.write(HEADING)
 
     machine = Machine(

@@ -22,6 +22,7 @@ with needs("plots"):
         share_paths,
     )
     from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
+    from rollingq_core.plots.methods import accuracy_by_method
     from rollingq_core.plots.noise import (
         calibration_curves,
         conflict_bars,
@@ -61,6 +62,7 @@ __all__ = [
     "METHODS",
     "BookFigure",
     "Table",
+    "accuracy_by_method",
     "accuracy_table",
     "alpha_curves",
     "anchor_lengths",

@@ -171,7 +171,10 @@ class RunState:
 
 
 def load_checkpoint_of(path: str | Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """Read a run's checkpoint; all of ``identity`` has to be the run's, which may have more.
+    """Read a run's checkpoint; all of ``identity`` has to be the run's.
+
+    Beside it the run may have the options of its machine, and more options of the same observers,
+    but no other observer.
 
     Raises
     ------
@@ -182,7 +185,9 @@ def load_checkpoint_of(path: str | Path, identity: dict[str, Any]) -> dict[str, 
     """
     state = load_checkpoint(path)
     saved, wanted = _flat(state.get("identity")), _flat(identity)
-    _require_identity(path, {name: saved.get(name) for name in wanted}, wanted)
+    known = {name.partition(".")[0] for name in wanted} | {"options"}
+    others = [name for name in saved if name.partition(".")[0] not in known]
+    _require_identity(path, {name: saved.get(name) for name in [*wanted, *others]}, wanted)
     if not isinstance(state.get("history"), list):
         raise ValueError(f"checkpoint: {path} has no history, expected one")
     return state
