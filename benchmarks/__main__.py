@@ -15,7 +15,7 @@ from rollingq_core import AttentionFusion, QueryRotation, svd_rotation
 from rollingq_core.data import cremad, load_dataset, video
 from rollingq_core.data.audio import CREMAD_CODE
 from rollingq_core.rotation import plane_rotation
-from rollingq_core.runs import plan, train
+from rollingq_core.runs import prepare, train
 from rollingq_core.runs.replica import Replica
 from rollingq_core.runs.replicas import fit_replicas
 from rollingq_core.settings import SETTINGS
@@ -58,8 +58,8 @@ def sweeps() -> list:
 
     def together():
         # Of different seeds, so that no two of them are the same run for a while.
-        plans = [plan("mt+rollingq", data, setting, seed) for seed in range(32)]
-        fit_replicas([Replica(p.model, data, p.config, p.observers) for p in plans])
+        untrained = [prepare("mt+rollingq", data, setting, seed) for seed in range(32)]
+        fit_replicas([Replica(p.model, data, p.config, p.observers) for p in untrained])
 
     def in_turn():
         for seed in range(32):

@@ -820,7 +820,7 @@ for name, paths_of in turns.items():
 
 # %%
 from rollingq_core.models.predictions import predict
-from rollingq_core.runs import plan
+from rollingq_core.runs import prepare
 from rollingq_core.runs.replica import Replica
 from rollingq_core.runs.replicas import fit_replicas
 
@@ -831,7 +831,7 @@ small = {"train_samples": 1000, "validation_samples": 500, "test_samples": 100}
 def replica(cls_std, strength, seed):
     own = replace(setting, cls_std=cls_std, training=brief)
     tokens = load_dataset("synthetic", seed=seed, audio_strength=strength, **small)
-    model, config, observers = plan("mt", tokens, own, seed)
+    model, config, observers = prepare("mt", tokens, own, seed)
     return Replica(model, tokens, config, observers)
 
 

@@ -62,7 +62,7 @@ import copy
 from rollingq_core import QueryRotation
 from rollingq_core.data import load_dataset
 from rollingq_core.models.predictions import predict
-from rollingq_core.runs.run import one_thread, plan
+from rollingq_core.runs.run import one_thread, prepare
 from rollingq_core.training import fit
 
 
@@ -70,7 +70,7 @@ from rollingq_core.training import fit
 def with_one_turn(seed):
     """Return the answers epoch by epoch, the event, and the query before and after it."""
     data, answers, kept = load_dataset("digits", seed=seed), [], []
-    model, config, (observer,) = plan("mt+rollingq", data, one_turn, seed)
+    model, config, (observer,) = prepare("mt+rollingq", data, one_turn, seed)
     rolling = observer.rolling
 
     def look(epoch):

@@ -209,16 +209,16 @@ def require_tokens(
 
 
 def _require_modality(name: str, z: Tensor, like: Tensor) -> None:
-    found = None
+    given = None
     if not isinstance(z, Tensor):
-        found = type(z).__name__
+        given = type(z).__name__
     elif not z.is_floating_point():
-        found = f"dtype {z.dtype}"
+        given = f"dtype {z.dtype}"
     elif z.dim() != 3 or 0 in z.shape or z.shape[-1] != like.shape[-1]:
-        found = f"shape {list(z.shape)}"
-    if found is not None:
+        given = f"shape {list(z.shape)}"
+    if given is not None:
         raise ValueError(
-            f"{name}: got {found}, expected a float tensor of shape [B, L, {like.shape[-1]}], "
+            f"{name}: got {given}, expected a float tensor of shape [B, L, {like.shape[-1]}], "
             "the same B for all modalities, not empty"
         )
     if z.device != like.device:
@@ -228,14 +228,14 @@ def _require_modality(name: str, z: Tensor, like: Tensor) -> None:
 
 
 def _require_mask(name: str, mask: object, z: Tensor) -> None:
-    found = None
+    given = None
     if not isinstance(mask, Tensor):
-        found = type(mask).__name__
+        given = type(mask).__name__
     elif mask.dtype != torch.bool or mask.shape != z.shape[:2] or mask.device != z.device:
-        found = f"{mask.dtype} of shape {list(mask.shape)} on {mask.device}"
-    if found is not None:
+        given = f"{mask.dtype} of shape {list(mask.shape)} on {mask.device}"
+    if given is not None:
         raise ValueError(
-            f"{name}: got {found}, "
+            f"{name}: got {given}, "
             f"expected a bool tensor of shape {list(z.shape[:2])} on {z.device}"
         )
 

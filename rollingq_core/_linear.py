@@ -92,7 +92,9 @@ def _is_ordinary(tensor: Tensor | None) -> bool:
 def _other_places(linear: nn.Linear) -> Iterator[str]:
     """Yield where else the layer is registered, and which modules hold its memory."""
     gc.collect()  # what is dead but not yet collected uses nothing
-    modules = [found for found in gc.get_objects() if issubclass(type(found), nn.Module)]
+    modules = [
+        candidate for candidate in gc.get_objects() if issubclass(type(candidate), nn.Module)
+    ]
     registered = [
         f"{type(parent).__name__}.{name}"
         for parent in modules

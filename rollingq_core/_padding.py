@@ -21,7 +21,7 @@ def separated(inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
     """Return a batch's modalities, and the padding of those that have any, by modality."""
     padding = {name: inputs[padding_name(name)] for name in inputs if padding_name(name) in inputs}
     masks = {padding_name(name) for name in padding}
-    return {name: x for name, x in inputs.items() if name not in masks}, padding
+    return {name: tensor for name, tensor in inputs.items() if name not in masks}, padding
 
 
 def as_padding(padding: Mapping[str, Any] | None, names: Mapping[str, Any], size: int):

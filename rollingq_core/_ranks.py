@@ -22,9 +22,9 @@ def gathered(value: Any) -> list[Any]:
     """Return what each process passes, in the order of their numbers; all must call it."""
     if world_size() == 1:
         return [value]
-    found = [None] * world_size()
-    distributed.all_gather_object(found, value)
-    return found
+    values = [None] * world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def summed(sums: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -36,8 +36,8 @@ def summed(sums: dict[str, Tensor]) -> dict[str, Tensor]:
         return sums
     total: dict[str, Tensor] = {}
     # Through the CPU, as a tensor that travels comes back on the device that it left from.
-    for part in gathered({name: value.detach().cpu() for name, value in sums.items()}):
-        for name, value in part.items():
+    for addends in gathered({name: value.detach().cpu() for name, value in sums.items()}):
+        for name, value in addends.items():
             total[name] = total[name] + value if name in total else value
     return {name: v.to(sums[name].device) if name in sums else v for name, v in total.items()}
 

@@ -14,20 +14,15 @@ def as_input(name: str, values: Any, count: int) -> Tensor:
     ValueError
         Values that are no real numbers, or of another shape.
     """
-    try:
-        found = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError) as error:
+    samples = _as_tensor(f"inputs[{name!r}]", values, "numbers")
+    if samples.is_complex():
+        raise ValueError(f"inputs[{name!r}]: got dtype {samples.dtype}, expected real numbers")
+    if samples.ndim < 2 or len(samples) != count:
         raise ValueError(
-            f"inputs[{name!r}]: got {type(values).__name__}, expected numbers ({error})"
-        ) from error
-    if found.is_complex():
-        raise ValueError(f"inputs[{name!r}]: got dtype {found.dtype}, expected real numbers")
-    if found.ndim < 2 or len(found) != count:
-        raise ValueError(
-            f"inputs[{name!r}]: got shape {tuple(found.shape)}, "
+            f"inputs[{name!r}]: got shape {tuple(samples.shape)}, "
             f"expected [{count}, ...] to match labels"
         )
-    return found.to(torch.float32)
+    return samples.to(torch.float32)
 
 
 def as_labels(labels: Any) -> Tensor:
@@ -38,14 +33,9 @@ def as_labels(labels: Any) -> Tensor:
     ValueError
         Labels that are no integers (floats and booleans are none), not one-dimensional, or below 0.
     """
-    try:
-        found = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"labels: got {type(labels).__name__}, expected integers [N] ({error})"
-        ) from error
-    require_labels("labels", found)
-    return found.to(torch.int64)
+    indices = _as_tensor("labels", labels, "integers [N]")
+    require_labels("labels", indices)
+    return indices.to(torch.int64)
 
 
 def require_labels(name: str, labels: Tensor, classes: int | None = None) -> None:
@@ -61,3 +51,11 @@ def require_labels(name: str, labels: Tensor, classes: int | None = None) -> Non
     if low < 0 or (classes is not None and high >= classes):
         expected = "0 or more" if classes is None else f"0 to {classes - 1}"
         raise ValueError(f"{name}: got classes {low} to {high}, expected {expected}")
+
+
+def _as_tensor(name: str, values: Any, expected: str) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(values).__name__
+        raise ValueError(f"{name}: got {kind}, expected {expected} ({error})") from error

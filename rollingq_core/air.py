@@ -62,7 +62,8 @@ def modality_cosines(query: Tensor, mean_keys: Tensor) -> Tensor:
     query = query if query.dim() == 1 else query.unsqueeze(1)
     # Scaled by the largest entry first, so that no square under- or overflows.
     query, mean_keys = [
-        x / x.abs().amax(-1, keepdim=True).clamp(min=tiny) for x in (query, mean_keys)
+        vectors / vectors.abs().amax(-1, keepdim=True).clamp(min=tiny)
+        for vectors in (query, mean_keys)
     ]
     return cosine_similarity(query, mean_keys, dim=-1, eps=tiny)
 

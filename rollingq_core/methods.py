@@ -37,7 +37,7 @@ def rolling(
     rotation: Rotation = "minimal",
 ) -> list[Observer]:
     """Return Algorithm 1, or a control that turns elsewhere."""
-    found = RollingQ(
+    rollingq = RollingQ(
         model.fusion,
         setting.rho,
         setting.beta,
@@ -48,7 +48,7 @@ def rolling(
         schedule=schedule,
         seed=seed,
     )
-    return [Rolling(found)]
+    return [Rolling(rollingq)]
 
 
 def ogm(

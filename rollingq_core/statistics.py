@@ -30,9 +30,9 @@ def starred(mean: float, half: float, digits: int = 1) -> str:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean, and half the width of its 95 % interval (Student's t)."""
-    found = np.asarray(values, dtype=float)
-    half = scipy.stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
-    return float(found.mean()), float(half)
+    numbers = np.asarray(values, dtype=float)
+    half = scipy.stats.t.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / np.sqrt(len(numbers))
+    return float(numbers.mean()), float(half)
 
 
 def paired_difference(

@@ -3,11 +3,14 @@
 import math
 import random
 import re
+from contextlib import contextmanager
 from html.parser import HTMLParser
 
 from rollingq_core.explorer import GeometryExplorer, LoopExplorer, NoiseDial, TrainingMap
 from rollingq_core.methods import DYNAMIC
+from tests.browser import Visit
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 LEVELS = [0, 0.25, 0.5, 0.75, 1.0]
 
 
@@ -153,6 +156,10 @@ def by_mouse(visit, slider, chance):
     visit.page.mouse.up()
 
 
+# How a reader may move a slider.
+MOVES = (by_keyboard, by_mouse)
+
+
 def outside(page, width):
     """Return how many controls and texts of drawings stick out of a page of this width."""
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -161,3 +168,57 @@ def outside(page, width):
         " const b = e.getBoundingClientRect(); return b.left < 0 || b.right > width; }).length",
         width,
     )
+
+
+def faces_of(explorer, again):
+    """Return an explorer's text and page, after looking that a page can stand anywhere.
+
+    ``again`` is the same explorer, made anew: its page is the same to the letter.
+    """
+    bundle = explorer._repr_mimebundle_()
+    assert bundle[VIEW]["model_id"] == explorer.widget().model_id
+    page = bundle["text/html"]
+    assert page == again._repr_mimebundle_()["text/html"]
+    assert len(page.encode()) < 250_000
+    assert not re.search(r"\s(id|src|href)=|https?:|url\(|import", page)
+    return bundle["text/plain"], page
+
+
+@contextmanager
+def opened(browser, path):
+    """Open a page of two explorers on a phone, and yield the visit and the two.
+
+    In the end the page has loaded nothing else, and there was no error.
+    """
+    with Visit(browser, path, width=375) as visit:
+        yield visit, visit.page.get_by_role("group").all()
+        assert visit.requests == [path.as_uri()]
+        assert not visit.errors
+
+
+def check_picture(group, explorer):
+    """Assert that the page shows what the package draws where its controls stand now."""
+    settings = settings_of(group)
+    expected, shown = Shown(explorer._picture(settings)), Shown(group.inner_html())
+    assert expected.texts.items() <= shown.texts.items()
+    assert shown.paths == expected.paths
+    assert shown.label == expected.label
+    return settings, shown
+
+
+def check_phone(browser, path, titles):
+    """Assert that both explorers fit a phone and have a slider of each title."""
+    with opened(browser, path) as (visit, _):
+        assert outside(visit.page, 375) == 0
+        for title in titles:
+            sliders = visit.page.get_by_role("slider", name=title)
+            assert sliders.count() == 2
+            assert sliders.first.is_enabled()
+
+
+@contextmanager
+def untouched(group):
+    """Assert that what is done meanwhile to another explorer leaves this one as it is."""
+    before = group.evaluate("g => g.outerHTML")
+    yield
+    assert group.evaluate("g => g.outerHTML") == before

@@ -1,5 +1,7 @@
 """A command that refuses what it is given."""
 
+import os
+
 import pytest
 
 from rollingq_core.__main__ import main
@@ -14,3 +16,13 @@ def refused(capsys, *arguments) -> str:
     lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("rollingq: ")]
     assert len(lines) == 1
     return lines[0]
+
+
+class Payload:
+    """Makes a folder when unpickled carelessly."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)

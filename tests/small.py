@@ -29,6 +29,10 @@ def small_data(seed: int = 0, **options) -> DataSplits:
     return load_dataset("synthetic", seed=seed, **{**SIZES, **options})
 
 
+def splits_of(data: DataSplits) -> tuple:
+    return data.train, data.validation, data.test
+
+
 def small_model(seed: int = 0, pool: str = "mean", **fusion_options) -> MultimodalModel:
     torch.manual_seed(seed)
     encoders = {name: TokenMLP(8, 4, dim=8, hidden=16) for name in ("audio", "visual")}

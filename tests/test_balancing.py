@@ -17,7 +17,7 @@ from rollingq_core.fusion.concat import ConcatFusion
 from rollingq_core.methods import METHODS, methods_for
 from rollingq_core.models.encoders import TokenMLP
 from rollingq_core.models.multimodal import ModelOutput, MultimodalModel
-from rollingq_core.runs import plan, train
+from rollingq_core.runs import prepare, train
 from rollingq_core.runs.sweep import sweep
 from rollingq_core.training import Machine, fit
 from tests.small import SETTING, TRAINING, assert_same_state, small_data
@@ -267,7 +267,7 @@ def test_a_weight_of_one_element_has_no_spread_and_gives_no_nan():
 def test_ogm_wants_partial_logits_of_two_modalities():
     with pytest.raises(ValueError, match="model: got ConcatFusion of 1 modalities"):
         OGM(concat_model(("audio",)))
-    attention = plan("mt", small_data(), SETTING, 0).model
+    attention = prepare("mt", small_data(), SETTING, 0).model
     with pytest.raises(ValueError, match="model: got AttentionFusion of 2 modalities"):
         OGM(attention)
     for options in ({"alpha": 0}, {"alpha": float("nan")}, {"seed": -1}):
@@ -428,8 +428,8 @@ def test_a_sample_that_lacks_a_modality_does_not_count_there():
 
 def test_prototypes_leave_out_what_is_missing():
     data = three_modalities()
-    model = plan("pmr", data, SETTING, 0).model
-    observer = PMR(part=1.0, batch_size=32)
+    model = prepare("pmr", data, SETTING, 0).model
+    observer = PMR(fraction=1.0, batch_size=32)
     observer.start(model, data.train)
     split = data.train
     with torch.no_grad():
@@ -456,8 +456,8 @@ def recorded_prototypes(momentum):
             kept.append({"at": "end", "made": self._means(model, train), **self.prototypes})
             return told
 
-    model = plan("concat", data, SETTING, 0).model
-    observer = Recorded(momentum=momentum, part=1.0, batch_size=32)
+    model = prepare("concat", data, SETTING, 0).model
+    observer = Recorded(momentum=momentum, fraction=1.0, batch_size=32)
     fit(model, data, TRAINING, observers=[observer])
     return kept, observer
 
@@ -479,7 +479,7 @@ def test_prototypes_before_the_first_epoch_and_after_each_the_first_overwriting(
 
 def test_prototypes_are_of_a_tenth_of_the_batches_and_of_one_at_least():
     data = small_data(train_samples=100)
-    model = plan("concat", data, SETTING, 0).model
+    model = prepare("concat", data, SETTING, 0).model
     read = []
 
     class Counted(PairedDataset):
@@ -488,15 +488,15 @@ def test_prototypes_are_of_a_tenth_of_the_batches_and_of_one_at_least():
             return super().__getitems__(indices)
 
     split = Counted(data.train.inputs, data.train.labels)
-    for part, batch_size, expected in ((0.1, 64, [64]), (0.1, 5, [5, 5]), (0.5, 30, [30, 30])):
+    for fraction, batch_size, expected in ((0.1, 64, [64]), (0.1, 5, [5, 5]), (0.5, 30, [30, 30])):
         read.clear()
-        PMR(part=part, batch_size=batch_size).start(model, split)
+        PMR(fraction=fraction, batch_size=batch_size).start(model, split)
         assert read == expected
 
 
 def test_the_model_is_left_in_the_mode_it_was_in():
     data = small_data()
-    model = plan("concat", data, SETTING, 0).model
+    model = prepare("concat", data, SETTING, 0).model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for mode in (True, False):
         model.train(mode)
@@ -509,11 +509,11 @@ def test_the_model_is_left_in_the_mode_it_was_in():
 def test_a_weight_of_zero_trains_as_plain_concatenation_does():
     data, results = small_data(), []
     for observers in ([], [PMR(alpha=0.0)]):
-        model = plan("concat", data, SETTING, 0).model
+        model = prepare("concat", data, SETTING, 0).model
         fit(model, data, TRAINING, observers=observers)
         results.append(model.state_dict())
     assert_same_state(*results)
-    helped = plan("concat", data, SETTING, 0).model
+    helped = prepare("concat", data, SETTING, 0).model
     fit(helped, data, TRAINING, observers=[PMR()])
     assert any(not torch.equal(x, results[0][name]) for name, x in helped.state_dict().items())
 
@@ -523,8 +523,8 @@ def test_a_weight_of_zero_trains_as_plain_concatenation_does():
     [
         {"alpha": -1},
         {"momentum": 1.5},
-        {"part": 0},
-        {"part": 1.5},
+        {"fraction": 0},
+        {"fraction": 1.5},
         {"switch": "sudden"},
         {"batch_size": 0},
         {"seed": -1},
@@ -543,7 +543,7 @@ RUNS.append(("three modalities", "unimodal-text"))
 
 
 def trained(data, method, **options):
-    model, config, observers = plan(method, data, SETTING, 0)
+    model, config, observers = prepare(method, data, SETTING, 0)
     torch.seed()  # whatever the state before, fit starts from its own seed
     return model, fit(model, data, config, observers=observers, **options)
 
@@ -624,7 +624,7 @@ def test_a_sweep_trains_each_as_it_is_trained_alone(tmp_path):
 
 @pytest.mark.parametrize("method", ["ogm", "ogm-ge", "pmr"])
 def test_what_has_a_hand_in_gradients_or_losses_is_no_part_of_a_stack(method):
-    _, _, observers = plan(method, small_data(), SETTING, 0)
+    _, _, observers = prepare(method, small_data(), SETTING, 0)
     assert not any(observer.stacks for observer in observers)
     assert observers[0].name == method
 
@@ -639,7 +639,7 @@ def test_methods_for_leaves_out_those_whose_modality_is_not_there():
 
 def test_a_unimodal_model_has_and_reads_one_modality_only():
     data = three_modalities()
-    model = plan("unimodal-text", data, SETTING, 0).model
+    model = prepare("unimodal-text", data, SETTING, 0).model
     assert model.modalities == ("text",)
     inputs, _ = data.test.__getitems__(range(6))
     alone = model({"text": inputs["text"], "text_padding": inputs["text_padding"]})
@@ -650,6 +650,6 @@ def test_a_unimodal_model_has_and_reads_one_modality_only():
 
 def test_at_one_seed_static_methods_start_from_the_same_weights():
     data = three_modalities()
-    states = [plan(m, data, replace(SETTING), 3).model.state_dict() for m in STATIC[2:]]
+    states = [prepare(m, data, replace(SETTING), 3).model.state_dict() for m in STATIC[2:]]
     for state in states[1:]:
         assert_same_state(states[0], state)

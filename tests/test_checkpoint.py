@@ -1,6 +1,5 @@
 """Checkpoints: whole or not at all, checked when read, and never run."""
 
-import os
 import pickle
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from rollingq_core import _files
 from rollingq_core.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from tests.refused import Payload
 
 STATE = {
     "tensor": torch.arange(50.0),
@@ -101,16 +101,6 @@ def refused(content):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"path: got .*run\.ckpt.*, expected a checkpoint"):
             load_checkpoint(path)
-
-
-class Payload:
-    """Makes a file named by its argument when unpickled carelessly."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.target),)
 
 
 @pytest.mark.parametrize("wrapped", [True, False])

@@ -23,7 +23,7 @@ from rollingq_core.evaluation import EVALUATIONS, LEVELS
 from rollingq_core.methods import METHODS
 from rollingq_core.records import read_record
 from rollingq_core.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
-from tests.refused import refused
+from tests.refused import Payload, refused
 from tests.small import assert_same_state
 
 SMOKE = ["train", "--data", "digits", "--profile", "smoke", "--seed", "3"]
@@ -141,16 +141,6 @@ def test_folder_of_another_run_is_refused_and_kept(options, message, run, capsys
     arguments = [*SMOKE, "--out", run, "--epochs", "2", *options]
     assert message in refused(capsys, *arguments)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
-
-
-class Payload:
-    """Makes a folder when unpickled carelessly."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.target),)
 
 
 def truncated(path, target):

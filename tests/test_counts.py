@@ -76,7 +76,7 @@ PLACES = {
     "train.seed": lambda n: train("mt", small_data(), setting=SETTING, seed=n),
     "RunDescription.seed": lambda n: RunDescription("digits", "mt", "smoke", n, SETTING),
     "few.samples": lambda n: few(small_data(), n),
-    "sweep.together": lambda n: small_sweep(together=n),
+    "sweep.batch": lambda n: small_sweep(batch=n),
     "sweep.n_jobs": lambda n: small_sweep(n_jobs=n),
     "sweep.seeds": lambda n: small_sweep(seeds=[n]),
     "random_tokens.draws": lambda n: random_tokens(n, 8, [4], torch.Generator()),

@@ -6,6 +6,7 @@ import torch
 
 from rollingq_core.data import from_arrays
 from rollingq_core.data.arrays import from_npz
+from tests.small import splits_of
 
 N = 20
 
@@ -22,10 +23,6 @@ def arrays(seed=0):
 LABELS = np.arange(N) % 3
 MASK = np.zeros((N, 4), dtype=bool)
 MASK[::2, 2:] = True
-
-
-def splits_of(data):
-    return data.train, data.validation, data.test
 
 
 def test_any_number_of_modalities_as_sequences_or_vectors():

@@ -19,6 +19,7 @@ import soundfile
 import torch
 
 from rollingq_core.data import avmnist, fsdd, load_dataset, mnist, store
+from tests.small import splits_of
 
 HAS_REAL_FILES = all(
     (store.data_root() / place).exists()
@@ -316,7 +317,7 @@ def test_splits_share_nothing_and_labels_agree(filled_root, held_out):
     clips = fsdd.spoken_recordings(filled_root)
     images, labels = mnist.read_images(filled_root)
     used_images, used_clips = [], []
-    for split in (splits.train, splits.validation, splits.test):
+    for split in splits_of(splits):
         image = places_of(split.inputs["visual"], torch.from_numpy(images))
         clip = places_of(split.inputs["audio"], torch.from_numpy(clips["log_mel"]))
         assert (labels[image] == split.labels.numpy()).all()
@@ -441,14 +442,10 @@ def test_manifest_lists_fifty_of_each_digit_and_speaker():
 @real
 def test_real_files():
     splits = load_dataset("avmnist")
-    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [
-        900,
-        300,
-        900,
-    ]
+    assert [len(split) for split in splits_of(splits)] == [900, 300, 900]
     assert splits.test.inputs["audio"].shape == (900, 1, 32, 49)
     assert splits.test.inputs["visual"].shape == (900, 1, 28, 28)
-    for split in (splits.train, splits.validation, splits.test):
+    for split in splits_of(splits):
         assert np.bincount(split.labels).tolist() == [len(split) // 10] * 10
     assert load_dataset("avmnist").data_hash == splits.data_hash
 

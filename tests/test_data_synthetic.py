@@ -2,15 +2,12 @@ import pytest
 import torch
 
 from rollingq_core.data import load_dataset
+from tests.small import splits_of
 
 
 def test_default_setting():
     splits = load_dataset("synthetic")
-    assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [
-        2000,
-        500,
-        2000,
-    ]
+    assert [len(split) for split in splits_of(splits)] == [2000, 500, 2000]
     for values in splits.test.inputs.values():
         assert values.shape == (2000, 8, 32)
     assert set(splits.train.labels.tolist()) == set(range(10))

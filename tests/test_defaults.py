@@ -19,7 +19,7 @@ from rollingq_core.models.predictions import batches, predict
 from rollingq_core.models.small import build_model
 from rollingq_core.runs.description import PROFILES
 from rollingq_core.runs.folder import train_in
-from rollingq_core.runs.run import plan, train
+from rollingq_core.runs.run import prepare, train
 from rollingq_core.runs.sweep import sweep
 from rollingq_core.settings import PAPER, SETTINGS, Setting, TrainingConfig
 from rollingq_core.theory import simultaneous_intervals
@@ -65,7 +65,7 @@ CHOICE = {"fusion": AttentionFusion.of_shape, "modalities": None}
         (
             PMR,
             {
-                "alpha": 1.0, "momentum": 0.2, "part": 0.1, "switch": "hard", "batch_size": 64,
+                "alpha": 1.0, "momentum": 0.2, "fraction": 0.1, "switch": "hard", "batch_size": 64,
                 "seed": 0,
             },
         ),
@@ -103,7 +103,7 @@ CHOICE = {"fusion": AttentionFusion.of_shape, "modalities": None}
         (predict, {"batch_size": 256}),
         (batches, {"order": None, "classes": None}),
         (build_model, CHOICE),
-        (plan, {"schedule": None, "build": build_model}),
+        (prepare, {"schedule": None, "build": build_model}),
         (
             build_paper_model,
             {
@@ -114,7 +114,7 @@ CHOICE = {"fusion": AttentionFusion.of_shape, "modalities": None}
         (
             sweep,
             {
-                "over": None, "methods": ("mt+rollingq",), "together": 32, "n_jobs": 1,
+                "over": None, "methods": ("mt+rollingq",), "batch": 32, "n_jobs": 1,
                 "progress": True,
             },
         ),

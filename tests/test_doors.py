@@ -5,7 +5,6 @@ Python, the command line, the record, the table that is printed and a figure.
 """
 
 import json
-import os
 import pickle
 import zipfile
 from functools import partial
@@ -32,7 +31,7 @@ from rollingq_core.runs import train
 from rollingq_core.runs.sweep import sweep
 from rollingq_core.settings import SETTINGS
 from rollingq_core.training import Observer
-from tests.refused import refused
+from tests.refused import Payload, refused
 from tests.small import SETTING
 from tests.test_balancing import arrays
 
@@ -218,7 +217,7 @@ def test_the_recipe_writes_a_record_and_prints_its_table(doors, tmp_path, capsys
     (row,) = (line for line in rows if line.startswith("toy sum"))
     own = [run["confidence"] for run in record["runs"] if run["method"] == "toy"]
     assert f"{np.mean(own):.3f} ± {np.std(own, ddof=1):.3f}" in row
-    assert lines[-2] == "Mean over seeds: mean ± sd over 2 seeds."
+    assert lines[-2] == "The test's numbers: mean ± sd over 2 seeds."
 
 
 def test_the_figure_is_drawn_from_the_record(doors, tmp_path, capsys):
@@ -333,16 +332,6 @@ def test_a_file_that_changed_is_refused_in_one_line(file, tmp_path, capsys):
     assert known in message
     assert "is of data_hash" in refused(capsys, "train", "--data", file, *SMOKED, "--out", folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-class Payload:
-    """Makes a folder when unpickled carelessly."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.target),)
 
 
 def objects(path, target, name):

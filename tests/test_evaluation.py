@@ -186,7 +186,7 @@ def contrast_of(normal, noisy, index=0):
         nothing = torch.zeros(len(share), 2)
         labels = torch.zeros(len(share), dtype=torch.int64)
         answers.append(Predictions(nothing, labels, both, nothing, nothing, torch.zeros(8), {}))
-    return AttentionContrast(("audio", "visual")[index], index, *answers)
+    return AttentionContrast(("audio", "visual")[index], ("audio", "visual"), *answers)
 
 
 @pytest.mark.parametrize("index", [0, 1])

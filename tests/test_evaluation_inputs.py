@@ -123,9 +123,9 @@ def test_half_precision_is_widened_before_anything_is_computed(dtype):
         answers_of(logits, labels, torch.stack([share, 1 - share], dim=1))
         for share in (normal, noisy)
     ]
-    contrast = AttentionContrast("audio", 0, *pair)
+    contrast = AttentionContrast("audio", ("audio", "visual"), *pair)
     expected = AttentionContrast(
-        "audio", 0, *(one._replace(share=one.share.float()) for one in pair)
+        *contrast[:2], *(answers._replace(share=answers.share.float()) for answers in pair)
     )
     assert contrast.pearson == expected.pearson != 0
 
@@ -551,6 +551,6 @@ def test_defaults():
     assert defaults(NoisyDataset) == {"mechanism": "mix", "seed": 0}
     assert defaults(under_noise) == {"levels": LEVELS, "mechanism": "mix", "draws": 3, "seed": 0}
     assert defaults(ConflictDataset) == {"seed": 0}
-    assert defaults(conflict) == {"modality": "audio", "seed": 0}
+    assert defaults(conflict) == {"modality": None, "seed": 0}
     assert defaults(attention_contrast) == {"seed": 0}
     assert defaults(sensitivity) == {"resamples": 999, "seed": 0}

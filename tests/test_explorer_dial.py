@@ -9,19 +9,19 @@ import pytest
 from rollingq_core.explorer import NoiseDial
 from rollingq_core.methods import DYNAMIC, METHODS
 from rollingq_core.plots import mean_interval, of_method
-from tests.browser import Visit
 from tests.explorers import (
     LEVELS,
+    MOVES,
+    VIEW,
     Shown,
-    by_keyboard,
     by_mouse,
+    check_phone,
+    check_picture,
     noise_record,
-    outside,
-    settings_of,
+    opened,
+    untouched,
     write_page,
 )
-
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture(scope="module")
@@ -147,29 +147,17 @@ def path(dial, records, tmp_path_factory):
     return write_page(tmp_path_factory.mktemp("dial"), dial, NoiseDial(records["digits"]))
 
 
-def check(group, dial):
-    """Assert that the page shows what the package draws where its controls stand now."""
-    settings = settings_of(group)
-    expected, shown = Shown(dial._picture(settings)), Shown(group.inner_html())
-    assert expected.texts.items() <= shown.texts.items()
-    assert shown.paths == expected.paths
-    assert shown.label == expected.label
-    return settings, shown
-
-
 @pytest.mark.browser
-@pytest.mark.parametrize("move", [by_keyboard, by_mouse])
+@pytest.mark.parametrize("move", MOVES)
 def test_controls_change_numbers_and_drawing_as_the_package_does(browser, path, dial, move):
     chance = random.Random(0)
-    with Visit(browser, path, width=375) as visit:
-        group, other = visit.page.get_by_role("group").all()
-        untouched = other.evaluate("g => g.outerHTML")
-        before, shown = check(group, dial)
+    with opened(browser, path) as (visit, (group, other)), untouched(other):
+        before, shown = check_picture(group, dial)
         assert before == {"record": 0, "level": 1}
         slider, choice = group.locator("input"), group.locator("select")
         for turn in range(5):
             move(visit, slider, chance)
-            after, now = check(group, dial)
+            after, now = check_picture(group, dial)
             assert after["level"] != before["level"]
             assert now.paths["level"] != shown.paths["level"]
             assert now.paths["share-mt+rollingq"] != shown.paths["share-mt+rollingq"]
@@ -180,19 +168,15 @@ def test_controls_change_numbers_and_drawing_as_the_package_does(browser, path, 
                 choice.select_option(index=(turn + 1) % 2)
             else:
                 choice.press("ArrowUp" if after["record"] else "ArrowDown")
-            before, shown = check(group, dial)
+            before, shown = check_picture(group, dial)
             assert before["record"] != after["record"]
             assert shown.paths["line-mt"] != now.paths["line-mt"]
-        assert other.evaluate("g => g.outerHTML") == untouched
-        assert visit.requests == [path.as_uri()]
-        assert not visit.errors
 
 
 @pytest.mark.browser
 def test_it_fits_a_phone_and_each_control_has_a_name(browser, path):
-    with Visit(browser, path, width=375) as visit:
-        assert outside(visit.page, 375) == 0
-        assert visit.page.get_by_role("slider", name="noise level in the audio").count() == 2
+    check_phone(browser, path, ["noise level in the audio"])
+    with opened(browser, path) as (visit, _):
         choice = visit.page.get_by_role("combobox", name="data")
         assert choice.count() == 1
         assert choice.is_enabled()

@@ -12,9 +12,7 @@ from IPython.core.formatters import DisplayFormatter
 from rollingq_core.explorer import GeometryExplorer, LoopExplorer, NoiseDial, TrainingMap
 from rollingq_core.explorer._chart import Scale, round_step
 from rollingq_core.explorer._page import written
-from tests.explorers import MAKERS, grid_record, noise_record
-
-VIEW = "application/vnd.jupyter.widget-view+json"
+from tests.explorers import MAKERS, VIEW, grid_record, noise_record
 
 
 @pytest.fixture(params=MAKERS)
@@ -58,7 +56,7 @@ def test_without_ipywidgets_the_static_face_is_left(root):
     code = """
 import json, sys
 sys.modules["ipywidgets"] = None
-from tests.explorers import MAKERS
+from tests.explorers import MAKERS, VIEW
 told = {}
 for name, make in MAKERS.items():
     explorer = make()
@@ -185,7 +183,7 @@ def test_scales_hold_all_values_between_round_numbers():
     scale = Scale.around([0.13, 0.86], 100)
     assert (scale.low, scale.high, scale.step) == pytest.approx((0, 1, 0.5))
     assert scale.ticks() == [(0, "0.0"), (50, "0.5"), (100, "1.0")]
-    below = Scale.around([-3, 1], 60, parts=4)
+    below = Scale.around([-3, 1], 60, steps=4)
     assert [text for _, text in below.ticks()] == ["−3", "−2", "−1", "0", "1"]
     # What lies outside is drawn at the edge.
     assert [below.at(value) for value in (-9, -3, -1, 1, 9)] == [0, 0, 30, 60, 60]

@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import re
 
 import pytest
 import torch
@@ -19,10 +18,16 @@ from rollingq_core import (
 )
 from rollingq_core.explorer import GeometryExplorer
 from rollingq_core.explorer.geometry import SLIDERS
-from tests.browser import Visit
-from tests.explorers import Shown, by_keyboard, by_mouse, outside, settings_of, write_page
-
-VIEW = "application/vnd.jupyter.widget-view+json"
+from tests.explorers import (
+    MOVES,
+    Shown,
+    check_phone,
+    faces_of,
+    opened,
+    settings_of,
+    untouched,
+    write_page,
+)
 
 
 def live(explorer, **settings):
@@ -106,13 +111,8 @@ def test_a_balanced_query_stays():
 
 def test_faces_of_a_cell():
     explorer = GeometryExplorer(-20, 2.5, 60)
-    bundle = explorer._repr_mimebundle_()
-    assert bundle["text/plain"] == "GeometryExplorer(lean=-20, rho=2.5, spread=60)"
-    assert bundle[VIEW]["model_id"] == explorer.widget().model_id
-    page = bundle["text/html"]
-    assert page == GeometryExplorer(-20, 2.5, 60)._repr_mimebundle_()["text/html"]
-    assert len(page.encode()) < 250_000
-    assert not re.search(r"\s(id|src|href)=|https?:|url\(|import", page)
+    text, page = faces_of(explorer, GeometryExplorer(-20, 2.5, 60))
+    assert text == "GeometryExplorer(lean=-20, rho=2.5, spread=60)"
     # Exactly what the live face shows.
     shown, again = Shown(page), live(explorer, **explorer.start)
     assert again.texts.items() <= shown.texts.items()
@@ -168,11 +168,10 @@ def check(group, explorer):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("move", [by_keyboard, by_mouse])
+@pytest.mark.parametrize("move", MOVES)
 def test_sliders_change_numbers_and_drawing_as_the_package_does(browser, path, pair, move):
     chance = random.Random(0)
-    with Visit(browser, path, width=375) as visit:
-        groups = visit.page.get_by_role("group").all()
+    with opened(browser, path) as (visit, groups):
         for group, explorer in zip(groups, pair, strict=True):
             before, shown = check(group, explorer)
             assert before == explorer.start
@@ -190,25 +189,15 @@ def test_sliders_change_numbers_and_drawing_as_the_package_does(browser, path, p
                     assert now.texts[name] == text != shown.texts[name]
                     before, shown = after, now
                 assert drawings.count(drawings[0]) < len(drawings)
-        assert visit.requests == [path.as_uri()]
-        assert not visit.errors
 
 
 @pytest.mark.browser
 def test_two_explorers_on_a_page_do_not_interfere(browser, path, pair):
-    with Visit(browser, path) as visit:
-        first, second = visit.page.get_by_role("group").all()
-        other = second.evaluate("g => g.outerHTML")
+    with opened(browser, path) as (_, (first, second)), untouched(second):
         first.locator("input[name=lean]").press("End")
         assert check(first, pair[0])[0]["lean"] == 180
-        assert second.evaluate("g => g.outerHTML") == other
 
 
 @pytest.mark.browser
 def test_it_fits_a_phone_and_each_slider_has_a_name(browser, path):
-    with Visit(browser, path, width=375) as visit:
-        assert outside(visit.page, 375) == 0
-        for *_, title in SLIDERS.values():
-            sliders = visit.page.get_by_role("slider", name=title)
-            assert sliders.count() == 2
-            assert sliders.first.is_enabled()
+    check_phone(browser, path, [title for *_, title in SLIDERS.values()])

@@ -11,9 +11,15 @@ import pytest
 
 from rollingq_core.explorer.loop import DURATION, SLIDERS, LoopExplorer
 from rollingq_core.theory import FeedbackLoop
-from tests.browser import Visit
-
-VIEW = "application/vnd.jupyter.widget-view+json"
+from tests.explorers import (
+    MOVES,
+    check_phone,
+    faces_of,
+    opened,
+    settings_of,
+    untouched,
+    write_page,
+)
 
 
 class Shown(HTMLParser):
@@ -101,13 +107,8 @@ def test_balance_stays_where_it_is():
 
 def test_faces_of_a_cell():
     explorer = LoopExplorer(1.2, -0.1, 0.3, 0.5)
-    bundle = explorer._repr_mimebundle_()
-    assert bundle["text/plain"] == "LoopExplorer(gain=1.2, head_start=-0.1, share=0.3, turn=0.5)"
-    assert bundle[VIEW]["model_id"] == explorer.widget().model_id
-    page = bundle["text/html"]
-    assert page == LoopExplorer(1.2, -0.1, 0.3, 0.5)._repr_mimebundle_()["text/html"]
-    assert len(page.encode()) < 250_000
-    assert not re.search(r"\s(id|src|href)=|https?:|url\(|import", page)
+    text, page = faces_of(explorer, LoopExplorer(1.2, -0.1, 0.3, 0.5))
+    assert text == "LoopExplorer(gain=1.2, head_start=-0.1, share=0.3, turn=0.5)"
     # Exactly what the live face shows.
     shown, again = Shown(page), live(explorer, **explorer.start)
     assert again.texts.items() <= shown.texts.items()
@@ -136,19 +137,12 @@ def pair():
 
 @pytest.fixture(scope="module")
 def path(pair, tmp_path_factory):
-    """Write a page that holds two explorers and nothing else."""
-    found = tmp_path_factory.mktemp("explorer") / "page.html"
-    bodies = "".join(explorer._repr_mimebundle_()["text/html"] for explorer in pair)
-    viewport = '<meta name="viewport" content="width=device-width">'
-    found.write_text(f'<!doctype html><meta charset="utf-8">{viewport}{bodies}', encoding="utf-8")
-    return found
+    return write_page(tmp_path_factory.mktemp("explorer"), *pair)
 
 
 def check(group, explorer):
     """Assert that the page shows what the package computes where its sliders stand now."""
-    settings = group.evaluate(
-        "g => Object.fromEntries([...g.querySelectorAll('input')].map(i => [i.name, +i.value]))"
-    )
+    settings = settings_of(group)
     data = json.loads(group.evaluate("g => JSON.stringify(g.dataset)"))
     values = explorer.measure(**settings)
     for name, value in values.items():
@@ -164,35 +158,11 @@ def check(group, explorer):
     return settings, shown
 
 
-def by_keyboard(visit, slider, chance):
-    slider.focus()
-    low, high, *_ = SLIDERS[slider.get_attribute("name")]
-    # Away from the nearer end, so that each press moves.
-    key = "ArrowRight" if float(slider.input_value()) < (low + high) / 2 else "ArrowLeft"
-    for _ in range(chance.randint(1, 6)):
-        visit.page.keyboard.press(key)
-
-
-def by_mouse(visit, slider, chance):
-    slider.scroll_into_view_if_needed()
-    box = slider.bounding_box()
-    height = box["y"] + box["height"] / 2
-    low, high, *_ = SLIDERS[slider.get_attribute("name")]
-    now = (float(slider.input_value()) - low) / (high - low)
-    # At least a fifth of the track away, or the value might stay.
-    then = (now + chance.uniform(0.2, 0.8)) % 1
-    visit.page.mouse.move(box["x"] + box["width"] * chance.random(), height)
-    visit.page.mouse.down()
-    visit.page.mouse.move(box["x"] + box["width"] * then, height)
-    visit.page.mouse.up()
-
-
 @pytest.mark.browser
-@pytest.mark.parametrize("move", [by_keyboard, by_mouse])
+@pytest.mark.parametrize("move", MOVES)
 def test_sliders_change_numbers_and_drawing_as_the_package_does(browser, path, pair, move):
     chance = random.Random(0)
-    with Visit(browser, path, width=375) as visit:
-        groups = visit.page.get_by_role("group").all()
+    with opened(browser, path) as (visit, groups):
         for group, explorer in zip(groups, pair, strict=True):
             before, shown = check(group, explorer)
             assert before == explorer.start
@@ -206,34 +176,19 @@ def test_sliders_change_numbers_and_drawing_as_the_package_does(browser, path, p
                     assert now.texts[name] == slider.get_attribute("aria-valuetext")
                     assert now.texts[name] != shown.texts[name]
                     before, shown = after, now
-        assert visit.requests == [path.as_uri()]
-        assert not visit.errors
 
 
 @pytest.mark.browser
 def test_two_explorers_on_a_page_do_not_interfere(browser, path, pair):
-    with Visit(browser, path) as visit:
-        first, second = visit.page.get_by_role("group").all()
-        other = second.evaluate("g => g.outerHTML")
-        first.locator("input[name=gain]").press("End")
-        assert check(first, pair[0])[0]["gain"] == 2.5
-        assert second.evaluate("g => g.outerHTML") == other
-        own = first.evaluate("g => g.outerHTML")
-        second.locator("input[name=gain]").press("Home")
-        assert check(second, pair[1])[0]["gain"] == 0.2
-        assert first.evaluate("g => g.outerHTML") == own
+    with opened(browser, path) as (_, (first, second)):
+        with untouched(second):
+            first.locator("input[name=gain]").press("End")
+            assert check(first, pair[0])[0]["gain"] == 2.5
+        with untouched(first):
+            second.locator("input[name=gain]").press("Home")
+            assert check(second, pair[1])[0]["gain"] == 0.2
 
 
 @pytest.mark.browser
 def test_it_fits_a_phone_and_each_slider_has_a_name(browser, path):
-    with Visit(browser, path, width=375) as visit:
-        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 375
-        out = visit.page.evaluate(
-            "[...document.querySelectorAll('svg text, input')].filter(e => {"
-            " const b = e.getBoundingClientRect(); return b.left < 0 || b.right > 375; }).length"
-        )
-        assert out == 0
-        for *_, title in SLIDERS.values():
-            sliders = visit.page.get_by_role("slider", name=title)
-            assert sliders.count() == 2
-            assert sliders.first.is_enabled()
+    check_phone(browser, path, [title for *_, title in SLIDERS.values()])

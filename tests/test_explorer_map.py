@@ -15,20 +15,20 @@ from rollingq_core.records import read_record
 from rollingq_core.reproduce.reports import summarise
 from rollingq_core.runs import train
 from rollingq_core.settings import SETTINGS
-from tests.browser import Visit
 from tests.explorers import (
     LEVELS,
+    MOVES,
+    VIEW,
     Shown,
-    by_keyboard,
-    by_mouse,
+    check_phone,
+    check_picture,
     grid_record,
-    outside,
-    settings_of,
+    opened,
+    untouched,
     write_page,
 )
 from tests.small import SETTING, small_data
 
-VIEW = "application/vnd.jupyter.widget-view+json"
 RHOS = (0.1, 0.3, 0.5, 1, 2, 3, 5, 7, 10)
 BETAS = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1)
 
@@ -250,16 +250,6 @@ def test_setting_t_is_trained_unless_told_otherwise(record):
     assert TrainingMap(record).setting == SETTINGS["T"]
 
 
-def check(group, explorer):
-    """Assert that the page shows what the package draws where its sliders stand now."""
-    settings = settings_of(group)
-    expected, shown = Shown(explorer._picture(settings)), Shown(group.inner_html())
-    assert expected.texts.items() <= shown.texts.items()
-    assert shown.paths == expected.paths
-    assert shown.label == expected.label
-    return settings, shown
-
-
 @pytest.fixture(scope="module")
 def pair(full, record):
     return TrainingMap(full), TrainingMap(record)
@@ -271,35 +261,25 @@ def path(pair, tmp_path_factory):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("move", [by_keyboard, by_mouse])
+@pytest.mark.parametrize("move", MOVES)
 def test_sliders_change_numbers_and_curves_as_the_package_does(browser, path, pair, move):
     chance = random.Random(0)
-    with Visit(browser, path, width=375) as visit:
-        group, other = visit.page.get_by_role("group").all()
-        untouched = other.evaluate("g => g.outerHTML")
-        before, shown = check(group, pair[0])
+    with opened(browser, path) as (visit, (group, other)), untouched(other):
+        before, shown = check_picture(group, pair[0])
         assert before == {"rho": 5, "beta": 2}
         for name in ("rho", "beta"):
             slider = group.locator(f"input[name={name}]")
             for _ in range(5):
                 move(visit, slider, chance)
-                after, now = check(group, pair[0])
+                after, now = check_picture(group, pair[0])
                 assert {k for k in after if after[k] != before[k]} == {name}
                 assert now.texts["readout"] != shown.texts["readout"]
                 assert slider.get_attribute("aria-valuetext") == now.texts[name]
                 if len({before["beta"], after["beta"]} & {8}) == 0:
                     assert now.paths["mean-air"] != shown.paths["mean-air"]
                 before, shown = after, now
-        assert other.evaluate("g => g.outerHTML") == untouched
-        assert visit.requests == [path.as_uri()]
-        assert not visit.errors
 
 
 @pytest.mark.browser
 def test_it_fits_a_phone_and_each_slider_has_a_name(browser, path):
-    with Visit(browser, path, width=375) as visit:
-        assert outside(visit.page, 375) == 0
-        for title in ("strength ρ", "threshold β"):
-            sliders = visit.page.get_by_role("slider", name=title)
-            assert sliders.count() == 2
-            assert sliders.first.is_enabled()
+    check_phone(browser, path, ("strength ρ", "threshold β"))

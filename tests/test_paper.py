@@ -160,7 +160,7 @@ def test_anything_else_is_no_description(change):
 def test_cpu_profile_is_the_books_own_model():
     run = described("cpu")
     data = run.load_data()
-    model = run.plan(data).model
+    model = run.prepare(data).model
     expected = build_model(load_dataset("digits", seed=3), run.setting, 3)
     assert list(model.state_dict()) == list(expected.state_dict())
     assert torch.equal(model.fusion.head.weight, expected.fusion.head.weight)
@@ -170,7 +170,7 @@ def test_cpu_profile_is_the_books_own_model():
 def test_each_method_trains_in_the_smoke_profile(method):
     run = described(method=method)
     data = run.load_data()
-    model, config, observers = run.plan(data)
+    model, config, observers = run.prepare(data)
     result = fit(model, data, replace(config, epochs=2), observers=observers)
     turns = [record["rotation"] for record in result.history if record.get("rotation")]
     expected = {

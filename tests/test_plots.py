@@ -131,6 +131,9 @@ def drawn(trained, runs, tables):
         "mass_against_imbalance": plots.mass_against_imbalance(
             line, {"|q| = 1": shares}, torch.rand(3, 2), TITLE
         ),
+        "accuracy_by_method": plots.accuracy_by_method(
+            {"a": {"runs": runs}, "b": {"runs": runs}}, METHODS, TITLE
+        ),
         "noise_grid": plots.noise_grid(
             {"levels": LEVELS, "runs": tables["table3"]}, METHODS, TITLE
         ),
@@ -252,14 +255,9 @@ def test_figures_are_not_left_open(drawn):
 
 
 def test_colours_are_the_books():
-    assert COLOURS == {
-        "audio": "#D55E00",
-        "visual": "#0072B2",
-        "text": "#009E73",
-        "query": "#CC79A7",
-        "anchor": "#E69F00",
-        "noise": "#7F7F7F",
-    }
+    names = ("audio", "visual", "text", "query", "anchor", "noise")
+    colours = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#7F7F7F")
+    assert dict(zip(names, colours, strict=True)) == COLOURS
 
 
 def test_methods_differ_in_more_than_colour():

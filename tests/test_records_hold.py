@@ -152,7 +152,7 @@ def trained(name):
         (seed, other) if name == "synthetic-T" else (seed,),
         report=partial(report, recipes),
         methods=("mt", "mt+rollingq"),
-        together=4,
+        batch=4,
         progress=False,
     )
     seeds = dict.fromkeys((*recipes, "table3"), seed) | {"grid": other}
@@ -244,7 +244,7 @@ def test_a_regime_is_what_training_gives_today():
         seeds,
         methods=("mt", "mt+rollingq"),
         report=regimes.report,
-        together=6,
+        batch=6,
         progress=False,
         visual_strength=regime["visual_strength"],
         train_samples=regime["train_samples"],

@@ -201,7 +201,7 @@ def test_defaults_are_those_of_the_books_records():
     assert defaults(provenance) == {"gpu": None}
     assert defaults(read_record) == {"folder": None}
     assert defaults(train) == {"setting": "P", "seed": 0, "schedule": None}
-    assert comparison.TOGETHER == 3
+    assert comparison.SEEDS_A_BATCH == 3
     assert (reporting, tuple(range(5))) == (REPORTING_SEEDS, TUNING_SEEDS)
 
 
@@ -212,7 +212,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(SETTINGS, "T", short)
     for module in (runs, comparison):
         monkeypatch.setattr(module, "load_dataset", lambda name, seed: small_data(seed))
-    monkeypatch.setattr(comparison, "TOGETHER", 1)
+    monkeypatch.setattr(comparison, "SEEDS_A_BATCH", 1)
     return short
 
 

@@ -28,7 +28,7 @@ from rollingq_core.reproduce import comparison
 from tests import test_reproduce_killed as small
 
 small.shrink()
-comparison.TOGETHER = 1
+comparison.SEEDS_A_BATCH = 1
 comparison.run_seeds = small.run_seeds  # what joblib's workers are sent
 main(["reproduce", *small.RECIPES, "--data", "synthetic", "--setting", "T", "--seeds", "5",
       "--jobs", "2", "--out", sys.argv[1]])

@@ -11,13 +11,15 @@ from rollingq_core.balancing import OGM, PMR, Rolling
 from rollingq_core.data import PairedDataset
 from rollingq_core.methods import DYNAMIC, METHODS, methods_for
 from rollingq_core.reproduce.reports import summarise
-from rollingq_core.runs import plan, train
+from rollingq_core.runs import prepare, train
 from rollingq_core.runs import replicas as together
+from rollingq_core.runs import sweep as swept
 from rollingq_core.runs.replica import Replica
 from rollingq_core.runs.replicas import fit_replicas
 from rollingq_core.runs.run import events_of
 from rollingq_core.runs.sweep import sweep
 from rollingq_core.training import fit
+from rollingq_core.training.ticks import ticks_heard_by
 from tests.small import (
     DROPOUT,
     SETTING,
@@ -80,15 +82,15 @@ def test_each_replica_is_the_run_that_fit_makes(selection):
         ("mt", 1, setting),
         ("mt+random_free", 0, setting),
     ]
-    plans = [plan(method, datasets[seed], own, seed) for method, seed, own in cases]
+    untrained = [prepare(method, datasets[seed], own, seed) for method, seed, own in cases]
     results = fit_replicas(
         [
             Replica(p.model, datasets[seed], p.config, p.observers)
-            for (_, seed, _), p in zip(cases, plans, strict=True)
+            for (_, seed, _), p in zip(cases, untrained, strict=True)
         ]
     )
     turns = set()
-    for (method, seed, own), prepared, result in zip(cases, plans, results, strict=True):
+    for (method, seed, own), prepared, result in zip(cases, untrained, results, strict=True):
         expected = train(method, datasets[seed], setting=own, seed=seed)
         events = events_of(prepared.observers)
         assert_same_run(prepared.model, result, events, expected)
@@ -102,9 +104,9 @@ def test_controls_follow_their_schedules(data, method):
         train("mt+rollingq", data, setting=replace(SETTING, rho=rho), seed=4).events
         for rho in (1, 9)
     ]
-    plans = [plan(method, data, SETTING, 4, schedule) for schedule in schedules]
-    results = fit_replicas([Replica(p.model, data, p.config, p.observers) for p in plans])
-    for schedule, prepared, result in zip(schedules, plans, results, strict=True):
+    untrained = [prepare(method, data, SETTING, 4, schedule) for schedule in schedules]
+    results = fit_replicas([Replica(p.model, data, p.config, p.observers) for p in untrained])
+    for schedule, prepared, result in zip(schedules, untrained, results, strict=True):
         expected = train(method, data, setting=SETTING, seed=4, schedule=schedule)
         assert len(expected.events) == 3
         assert_same_run(prepared.model, result, events_of(prepared.observers), expected)
@@ -120,9 +122,9 @@ def test_grids_are_cut_into_patches_and_attention_may_be_uniform(data):
     }
     grids = replace(data, **splits, patch={"audio": (1, 8), "visual": (2, 4)})
     for method in ("mt+rollingq", "uniform"):
-        plans = [plan(method, grids, SETTING, seed) for seed in (0, 1)]
-        results = fit_replicas([Replica(p.model, grids, p.config, p.observers) for p in plans])
-        for seed, (prepared, result) in enumerate(zip(plans, results, strict=True)):
+        untrained = [prepare(method, grids, SETTING, seed) for seed in (0, 1)]
+        results = fit_replicas([Replica(p.model, grids, p.config, p.observers) for p in untrained])
+        for seed, (prepared, result) in enumerate(zip(untrained, results, strict=True)):
             expected = train(method, grids, setting=SETTING, seed=seed)
             assert_same_run(prepared.model, result, events_of(prepared.observers), expected)
 
@@ -161,7 +163,7 @@ def test_trained_replicas_share_no_memory(data):
 
 
 def static_replicas(data, observers_of):
-    found = [plan("concat", data, SETTING, seed) for seed in (0, 1)]
+    found = [prepare("concat", data, SETTING, seed) for seed in (0, 1)]
     return [Replica(p.model, data, p.config, observers_of(p.model)) for p in found]
 
 
@@ -265,7 +267,7 @@ def by_run(rows):
 
 
 def test_a_sweep_is_train_on_each_point():
-    rows = small_sweep(methods=DYNAMIC, together=3)
+    rows = small_sweep(methods=DYNAMIC, batch=3)
     keys = list(by_run(rows))
     grid = [(rho, beta) for rho in (1.0, 4.0) for beta in (0.0, 0.1)]
     assert keys == [
@@ -316,7 +318,7 @@ def test_rows_depend_neither_on_order_nor_on_what_is_trained_together():
             over={"rho": [4.0, 1.0], "beta": [0.0, 0.1]},
             methods=("mt+rollingq", "mt"),
         ),
-        small_sweep(methods=("mt", "mt+rollingq"), together=1),
+        small_sweep(methods=("mt", "mt+rollingq"), batch=1),
     ):
         found = by_run(other)
         assert set(found) == set(expected)
@@ -343,7 +345,7 @@ def test_points_part_only_where_their_rotations_differ(data, monkeypatch):
 
 
 def test_several_processes_give_the_same_rows():
-    assert_close(small_sweep(n_jobs=2, together=3), small_sweep(together=3))
+    assert_close(small_sweep(n_jobs=2, batch=3), small_sweep(batch=3))
 
 
 def test_a_dask_cluster_gives_the_same_rows():
@@ -357,8 +359,35 @@ def test_a_dask_cluster_gives_the_same_rows():
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
     )
     with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
-        rows = small_sweep(together=3, report=on_worker)
-    assert_close(rows, small_sweep(together=3))
+        rows = small_sweep(batch=3, report=on_worker)
+    assert_close(rows, small_sweep(batch=3))
+
+
+def test_seeds_that_draw_datasets_of_other_sizes_are_swept_too(monkeypatch):
+    def load(name, seed, **options):
+        return small_data(seed, train_samples=(80, 64)[seed % 2])
+
+    monkeypatch.setattr(swept, "load_dataset", load)
+    rows = small_sweep(seeds=(0, 1, 2), over={}, methods=("mt", "mt+rollingq"))
+    assert [(row["seed"], row["method"]) for row in rows] == [
+        (seed, method) for seed in (0, 1, 2) for method in ("mt", "mt+rollingq")
+    ]
+    for row in rows:
+        data = load("synthetic", row["seed"])
+        assert row["data_hash"] == data.data_hash
+        run = train(row["method"], data, setting=SETTING, seed=row["seed"])
+        expected = note(row["method"], row["seed"], run)
+        assert_close({name: row[name] for name in expected}, expected)
+
+
+@pytest.mark.parametrize("methods", [("mt", "mt+rollingq"), ("pmr",)])
+def test_each_epoch_of_a_batch_or_of_one_run_ticks(methods):
+    ticks = []
+    with ticks_heard_by(lambda: ticks.append(1)):
+        small_sweep(seeds=(0,), over={}, methods=methods)
+    assert len(ticks) == TRAINING.pretrain_epochs + TRAINING.epochs
+    small_sweep(seeds=(0,), over={}, methods=methods)
+    assert len(ticks) == TRAINING.pretrain_epochs + TRAINING.epochs
 
 
 def test_without_a_grid_the_setting_alone_is_run():
@@ -383,7 +412,7 @@ def test_a_bar_shows_the_progress(capsys):
         ({"methods": ["rolling"]}, r"methods: got \['rolling'\], expected some of"),
         ({"methods": []}, r"methods: got \[\], expected some of"),
         ({"methods": ["mt+random_matched"]}, r"expected also 'mt\+rollingq' to pair with"),
-        ({"together": 0}, "together: got 0, expected an integer of at least 1"),
+        ({"batch": 0}, "batch: got 0, expected an integer of at least 1"),
         ({"over": {"dim": [8]}}, r"over: got \['dim'\], expected some of \('rho'"),
         ({"over": {"rho": [0.0]}}, "rho: got 0.0, expected a finite number above 0"),
         ({"over": {"beta": [-1.0]}}, "beta: got -1.0, expected a finite number of at least 0"),

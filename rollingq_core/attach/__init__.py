@@ -75,8 +75,8 @@ def attach(attention: nn.Module, spans: Spans, *, row: int = 0) -> "Attached":
 
 def _are_maps(layer: nn.Module, *names: str) -> bool:
     """Tell whether these are maps, each linear or with an adapter, which tells its size too."""
-    found = [getattr(layer, name, None) for name in names]
-    return all(isinstance(getattr(m, "out_features", None), int) for m in found)
+    maps = [getattr(layer, name, None) for name in names]
+    return all(isinstance(getattr(m, "out_features", None), int) for m in maps)
 
 
 def _refuse_normalised(layer: nn.Module) -> None:

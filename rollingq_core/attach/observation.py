@@ -49,21 +49,21 @@ def mean_keys(keys: Tensor, spans: Spans, padding: Tensor | None = None) -> Tens
     wide = keys.to(torch.promote_types(keys.dtype, torch.float32))
     means = []
     for start, stop in ranges(spans):
-        part = wide[:, start:stop]
+        own = wide[:, start:stop]
         if padding is None:
-            means.append(part.mean(dim=1))
+            means.append(own.mean(dim=1))
             continue
-        kept = (~padding[:, start:stop]).to(part).unsqueeze(1)
-        means.append((kept @ part).squeeze(1) / kept.sum(dim=-1).clamp(min=1))
+        kept = (~padding[:, start:stop]).to(own).unsqueeze(1)
+        means.append((kept @ own).squeeze(1) / kept.sum(dim=-1).clamp(min=1))
     return torch.stack(means, dim=1).to(keys.dtype)
 
 
 def ranges(spans: Spans) -> list[tuple[int, int]]:
     """Return first place and end of each modality; ``ValueError`` where they are none."""
-    found = [*(spans.values() if isinstance(spans, Mapping) else spans)]
-    if len(found) < 2:
-        raise ValueError(f"spans: got {len(found)}, expected those of 2 or more modalities")
-    for start, stop in found:
+    intervals = [*(spans.values() if isinstance(spans, Mapping) else spans)]
+    if len(intervals) < 2:
+        raise ValueError(f"spans: got {len(intervals)}, expected those of 2 or more modalities")
+    for start, stop in intervals:
         require_integer("spans: start", start, at_least=0)
         require_integer("spans: stop", stop, at_least=start + 1)
-    return [(int(start), int(stop)) for start, stop in found]
+    return [(int(start), int(stop)) for start, stop in intervals]

@@ -96,8 +96,8 @@ class OGM(Observer):
         """Multiply each encoder's gradients by its coefficient, and add noise where asked to."""
         assert output.fusion is not None  # as observers act in the epochs of fusion
         layer: Any = model.fusion
-        found = scores(layer.partial_logits(output.fusion.fused), labels)
-        factors = coefficients(summed({"scores": found.double()})["scores"], self.alpha)
+        evidence = scores(layer.partial_logits(output.fusion.fused), labels)
+        factors = coefficients(summed({"scores": evidence.double()})["scores"], self.alpha)
         for (name, encoder), factor in zip(model.encoders.items(), factors.tolist(), strict=True):
             self.sums[name] = self.sums.get(name, 0.0) + factor
             for weight in encoder.parameters():

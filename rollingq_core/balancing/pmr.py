@@ -96,8 +96,8 @@ class PMR(Observer):
     momentum
         Weight of the old prototypes as they move, in [0, 1]. Those that the first epoch leaves
         replace the ones before it.
-    part
-        Part of the training batches, shuffled, that prototypes are made of, in (0, 1].
+    fraction
+        Fraction of the training batches, shuffled, that prototypes are made of, in (0, 1].
     switch
         ``"hard"`` or ``"soft"``: see :func:`slowness`.
     batch_size, seed
@@ -116,14 +116,14 @@ class PMR(Observer):
         alpha: float = 1.0,
         momentum: float = 0.2,
         *,
-        part: float = 0.1,
+        fraction: float = 0.1,
         switch: Literal["hard", "soft"] = "hard",
         batch_size: int = 64,
         seed: int = 0,
     ) -> None:
         self.alpha = require_number("alpha", alpha, at_least=0)
         self.momentum = require_number("momentum", momentum, at_least=0, at_most=1)
-        self.part = require_number("part", part, above=0, at_most=1)
+        self.fraction = require_number("fraction", fraction, above=0, at_most=1)
         require_choice("switch", switch, ("hard", "soft"))
         self.switch = switch
         self.batch_size = require_integer("batch_size", batch_size, at_least=1)
@@ -137,7 +137,7 @@ class PMR(Observer):
 
     def extra_loss(self, output: ModelOutput, labels: Tensor) -> Tensor:
         """Return the prototypes' cross-entropy of the modalities that are behind."""
-        entropies, found = [], []
+        entropies, confidences = [], []
         for name, features in output.features.items():
             logits = similarities(features, self.prototypes[name].to(features.device))
             own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
@@ -147,8 +147,8 @@ class PMR(Observer):
             mean = cross_entropy(logits, answers) if len(answers) else 0 * features.sum()
             entropies.append(mean)
             right = logits.detach().softmax(dim=1)[torch.arange(len(answers)), answers]
-            found.append(right.sum() / max(1, len(answers)))
-        weights = slowness(torch.stack(found), self.switch)
+            confidences.append(right.sum() / max(1, len(answers)))
+        weights = slowness(torch.stack(confidences), self.switch)
         return self.alpha * (weights * torch.stack(entropies)).sum()
 
     def end_epoch(self, model: MultimodalModel, train: Dataset) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class PMR(Observer):
         loader = batches(train, self.batch_size, order, classes=model.num_classes)
         features: dict[str, list[Tensor]] = {name: [] for name in model.modalities}
         answers: list[Tensor] = []
-        for inputs, labels in islice(loader, max(1, int(self.part * len(loader)))):
+        for inputs, labels in islice(loader, max(1, int(self.fraction * len(loader)))):
             own = {name: as_parameter(inputs[name], like) for name in inputs if name in taken}
             answers.append(labels.to(like.device))
             for name, feature in model(own, fuse=False).features.items():
@@ -179,8 +179,8 @@ class PMR(Observer):
         model.train(training)
         labels = torch.cat(answers)
         means = {}
-        for name, parts in features.items():
-            feature = torch.cat(parts)
+        for name, pieces in features.items():
+            feature = torch.cat(pieces)
             there = _present(feature)
             means[name] = class_means(feature[there], labels[there], model.num_classes)
         return means
@@ -188,7 +188,7 @@ class PMR(Observer):
     @property
     def identity(self) -> dict[str, Any]:
         """All options."""
-        options = ("alpha", "momentum", "part", "switch", "batch_size", "seed")
+        options = ("alpha", "momentum", "fraction", "switch", "batch_size", "seed")
         return {name: getattr(self, name) for name in options}
 
     def state_dict(self) -> dict[str, Any]:

@@ -31,8 +31,7 @@ class RollingQCallback(Callback):
     Parameters
     ----------
     rolling
-        The :class:`RollingQ` of the model that is trained. A model with several fusion layers has
-        a callback for each.
+        That of the model. Where this has several fusion layers, each has a callback of its own.
     name
         What tells apart the states of several callbacks in a checkpoint.
 

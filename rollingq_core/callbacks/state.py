@@ -23,7 +23,7 @@ def restore_own(rolling: RollingQ, state: dict[str, Any]) -> None:
     """
     processes = state["processes"]
     own = processes[rank()] if rank() < len(processes) else processes[0]
-    if len(processes) != world_size() and any(one["sums"] for one in processes):
+    if len(processes) != world_size() and any(process["sums"] for process in processes):
         warnings.warn(
             f"checkpoint: got RollingQ's sums of {len(processes)} processes, expected those of "
             f"{world_size()}; the unfinished epoch's observations so far are left out",

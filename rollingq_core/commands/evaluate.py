@@ -105,8 +105,8 @@ def evaluate(
 
 def require_fit(description: RunDescription, data: DataSplits, another: bool) -> None:
     """Raise a ``ValueError`` where the data is not what the model was trained for."""
-    found = measure(data)
-    for name, value in found.items():
+    measured = measure(data)
+    for name, value in measured.items():
         trained = description.measured[name]
         if trained != value and not (another and name == "data_hash"):
             raise ValueError(
@@ -127,7 +127,7 @@ def table(test: str, report: dict[str, Any]) -> str:
         rows += [[name, *values] for name, values in by_level.items()]
     else:
         rows = [["", "value"], *([name, value] for name, value in _numbers(report))]
-    cells = [[x if isinstance(x, str) else _number(x) for x in row] for row in rows]
+    cells = [[cell if isinstance(cell, str) else _number(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells
@@ -136,15 +136,15 @@ def table(test: str, report: dict[str, Any]) -> str:
 
 
 def _numbers(report: dict[str, Any]) -> list[tuple[str, float | None]]:
-    found = []
+    numbers = []
     for name, value in report.items():
         if isinstance(value, dict):
-            found += [(f"{name} {key}", number) for key, number in value.items()]
+            numbers += [(f"{name} {key}", number) for key, number in value.items()]
         elif isinstance(value, tuple | list):
-            found += [(f"{name} {index}", number) for index, number in enumerate(value)]
+            numbers += [(f"{name} {index}", number) for index, number in enumerate(value)]
         else:
-            found.append((name, value))
-    return found
+            numbers.append((name, value))
+    return numbers
 
 
 def _number(value: float | None) -> str:

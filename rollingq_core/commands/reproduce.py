@@ -96,8 +96,8 @@ def _from_runs(
     data, setting = options.data or "digits", options.setting or "P"
     if data in SOURCES and SOURCES[data].full_size:
         parser.error(f"--data: got {data!r} for {recipes[0]}, expected scale with it")
-    found = comparison.reproduce(recipes, data, setting, seeds, out=options.out, jobs=jobs)
+    records = comparison.reproduce(recipes, data, setting, seeds, out=options.out, jobs=jobs)
     return {
         options.out / f"{comparison.record_name(name, data, setting)}.json": record
-        for name, record in found.items()
+        for name, record in records.items()
     }

@@ -200,7 +200,9 @@ def describe(options: argparse.Namespace, method: str, seed: int) -> RunDescript
     """Return the run that the options ask for."""
     run = RunDescription.of_profile(options.data, method, options.profile, seed)
     given = {key: getattr(options, key) for key in ("rho", "beta", "max_rotations")}
-    setting = replace(run.setting, **{key: x for key, x in given.items() if x is not None})
+    setting = replace(
+        run.setting, **{key: value for key, value in given.items() if value is not None}
+    )
     if options.epochs is not None:
         setting = replace(setting, training=replace(setting.training, epochs=options.epochs))
     return replace(run, setting=setting, pretrained=run.pretrained and not options.from_scratch)

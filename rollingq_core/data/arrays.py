@@ -76,7 +76,7 @@ def from_arrays(
     count = int(whole.labels.max()) + 1
     names = tuple(map(str, range(count))) if classes is None else tuple(map(str, classes))
     train, validation, test = (
-        _part(whole, chosen) for chosen in _indices(splits, len(whole), seed)
+        _subset(whole, chosen) for chosen in _indices(splits, len(whole), seed)
     )
     return DataSplits(
         name=name,
@@ -116,7 +116,7 @@ def from_npz(path: str | Path, *, seed: int = 0) -> DataSplits:
     except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise ValueError(f"path: got {path}, expected an .npz file of plain arrays") from error
     # A member of another kind comes as its bytes.
-    if foreign := [name for name, x in arrays.items() if not isinstance(x, np.ndarray)]:
+    if foreign := [name for name, values in arrays.items() if not isinstance(values, np.ndarray)]:
         raise ValueError(f"path: got {path} with {foreign}, expected plain arrays only")
     if "labels" not in arrays:
         raise ValueError(f"path: got {path} with {sorted(arrays)}, expected also 'labels'")
@@ -147,7 +147,7 @@ def _tokens(name: str, values: Array) -> Tensor:
     return tensor if tensor.ndim == 3 else tensor.unsqueeze(1)
 
 
-def _part(whole: PairedDataset, chosen: Tensor) -> PairedDataset:
+def _subset(whole: PairedDataset, chosen: Tensor) -> PairedDataset:
     return PairedDataset(
         {name: values[chosen] for name, values in whole.inputs.items()},
         whole.labels[chosen],
@@ -159,29 +159,29 @@ def _indices(splits: Sequence, count: int, seed: int) -> list[Tensor]:
     """Return which samples training, validation and test have."""
     if len(splits) != len(SPLITS):
         raise ValueError(f"splits: got {len(splits)}, expected those of {SPLITS}")
-    if all(np.ndim(part) == 0 for part in splits):
-        shares = [require_number("splits", part, above=0, at_most=1) for part in splits]
+    if all(np.ndim(split) == 0 for split in splits):
+        shares = [require_number("splits", split, above=0, at_most=1) for split in splits]
         if abs(sum(shares) - 1) > 1e-6:
             raise ValueError(f"splits: got shares that add up to {sum(shares):g}, expected 1")
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         ends = [round(share * count) for share in np.cumsum(shares)[:2]]
-        found = [*order.tensor_split(ends)]
+        indices = [*order.tensor_split(ends)]
     else:
-        found = [_as_indices(name, part) for name, part in zip(SPLITS, splits, strict=True)]
-        together = torch.cat(found)
-        if together.numel() and not (together.min() >= 0 and together.max() < count):
+        indices = [_as_indices(name, split) for name, split in zip(SPLITS, splits, strict=True)]
+        chosen = torch.cat(indices)
+        if chosen.numel() and not (chosen.min() >= 0 and chosen.max() < count):
             raise ValueError(f"splits: got indices outside 0 to {count - 1}")
-        if len(together.unique()) < len(together):
+        if len(chosen.unique()) < len(chosen):
             raise ValueError("splits: got a sample twice, expected each once at the most")
-    empty = [name for name, part in zip(SPLITS, found, strict=True) if not len(part)]
+    empty = [name for name, split in zip(SPLITS, indices, strict=True) if not len(split)]
     if empty:
         raise ValueError(f"splits: got no sample for {empty}, expected one or more in each")
-    return found
+    return indices
 
 
-def _as_indices(name: str, part: Array) -> Tensor:
+def _as_indices(name: str, split: Array) -> Tensor:
     try:
-        tensor = torch.as_tensor(part)
+        tensor = torch.as_tensor(split)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"splits[{name!r}]: got no integers ({error})") from error
     whole = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)

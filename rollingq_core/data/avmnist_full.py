@@ -42,7 +42,7 @@ def load(
     Parameters
     ----------
     seed, train_pairs, validation_pairs, test_pairs, held_out_speaker, root
-        As in :func:`rollingq_core.data.avmnist.load`.
+        As in :func:`rollingq_core.data.avmnist.load`, which also tells what is refused.
     jobs : int
         Processes that build the cache.
     progress : bool
@@ -50,10 +50,6 @@ def load(
 
     Raises
     ------
-    ConnectionError
-        If the files are neither in the data root nor to be downloaded.
-    ValueError
-        If an argument is out of range, or a file is damaged.
     OSError
         If the disk is full.
     """
@@ -78,9 +74,9 @@ def load(
         },
     )
     folder = Path("cache", f"avmnist-full-{contents.key}")
-    found = [base / folder for base in store.search_roots(root) if (base / folder).is_dir()]
-    target = found[0] if found else store.writable_root(root) / folder
-    if not found:
+    existing = [base / folder for base in store.search_roots(root) if (base / folder).is_dir()]
+    target = existing[0] if existing else store.writable_root(root) / folder
+    if not existing:
         sounds = fsdd.recordings_folder(root)
         make = partial(_sample, pairs=pairs, images=images, folder=sounds, hashes=hashes)
         cache_build.build(target, contents, make, jobs, progress)

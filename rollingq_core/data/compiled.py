@@ -23,10 +23,10 @@ def load_librosa() -> ModuleType:
     numba keeps compiled code beside librosa, or in the user's cache folder, and refuses to compile
     where it can write neither. Then the code is kept until the process ends.
     """
-    found = find_spec("librosa")
-    if found is None or found.origin is None:
+    spec = find_spec("librosa")
+    if spec is None or spec.origin is None:
         raise ModuleNotFoundError("librosa is missing", name="librosa")
-    places = [Path(found.origin).parent / "__pycache__"]
+    places = [Path(spec.origin).parent / "__pycache__"]
     if os.environ.get(VARIABLE):
         places.append(Path(os.environ[VARIABLE]))
     with suppress(OSError):

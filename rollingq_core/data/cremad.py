@@ -214,8 +214,8 @@ def verify(root: str | Path | None = None, jobs: int = 1, progress: bool = False
     place_of = read_split(folder)
     missing_files(place_of, folder, pictures)
     tasks = (joblib.delayed(_fault)(name, folder, pictures) for name in place_of)
-    found = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=16)(tasks)
-    bar = tqdm(found, total=len(place_of), disable=not progress, unit="clip")
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=16)(tasks)
+    bar = tqdm(results, total=len(place_of), disable=not progress, unit="clip")
     faults = {name: fault for name, fault in zip(place_of, bar, strict=True) if fault}
     left_out = {name: faults.pop(name) for name in KNOWN_BAD if name in faults}
     emotions = Counter(parse_name(name).emotion for name in place_of)

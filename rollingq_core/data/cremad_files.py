@@ -70,13 +70,13 @@ def parse_name(name: str) -> Clip:
     ValueError
         If a part of it is unknown.
     """
-    parts = name.split("_")
+    fields = name.split("_")
     known = [[str(actor) for actor in ACTORS], SENTENCES, EMOTIONS, LEVELS]
-    if len(parts) != 4 or any(part not in of for part, of in zip(parts, known, strict=True)):
+    if len(fields) != 4 or any(field not in of for field, of in zip(fields, known, strict=True)):
         raise ValueError(
             f"name: got {name!r}, expected ACTOR_SENTENCE_EMOTION_LEVEL, such as 1001_IEO_ANG_HI"
         )
-    return Clip(int(parts[0]), *parts[1:])
+    return Clip(int(fields[0]), *fields[1:])
 
 
 def folder_of(root: str | Path | None = None) -> Path:

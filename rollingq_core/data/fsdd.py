@@ -124,7 +124,7 @@ def _download(target: Path, manifest: dict[str, str]) -> None:
 
 
 def _unpack(archive: Path, folder: Path, manifest: dict[str, str]) -> list[Path]:
-    found = []
+    paths = []
     try:
         with tarfile.open(archive, "r:gz") as members:
             for member in members:
@@ -137,14 +137,14 @@ def _unpack(archive: Path, folder: Path, manifest: dict[str, str]) -> list[Path]
                 if hashlib.sha256(content).hexdigest() != manifest[name]:
                     raise ValueError(f"{ARCHIVE_URL}: {name} differs from the known recording")
                 (folder / name).write_bytes(content)
-                found.append(folder / name)
+                paths.append(folder / name)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
             f"{ARCHIVE_URL}: the archive is damaged ({error}); nothing is kept, try again later"
         ) from error
-    missing = sorted(set(manifest) - {path.name for path in found})
+    missing = sorted(set(manifest) - {path.name for path in paths})
     if missing:
         raise ValueError(
             f"{ARCHIVE_URL}: the archive lacks {len(missing)} recordings, such as {missing[0]}"
         )
-    return found
+    return paths

@@ -26,19 +26,19 @@ def data_files(folder: str | Path, *endings: str) -> dict[str, Path]:
     ValueError
         If two names differ only in the case of their ending.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     folder = Path(folder)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         ending = path.suffix.lower()
         if ending not in endings or path.name.startswith((".", "~$")) or not path.is_file():
             continue
         name = path.stem + ending
-        if name in found:
+        if name in files:
             raise ValueError(
-                f"folder: got both {found[name]} and {path.name}, expected one file of that name"
+                f"folder: got both {files[name]} and {path.name}, expected one file of that name"
             )
-        found[name] = path
-    return dict(sorted(found.items()))
+        files[name] = path
+    return dict(sorted(files.items()))
 
 
 def data_file(folder: str | Path, name: str) -> Path:

@@ -72,9 +72,9 @@ def load(
     Raises
     ------
     ConnectionError
-        If the files are neither in the data root nor to be downloaded.
+        The files are neither there nor can they be downloaded.
     ValueError
-        If an argument is out of range, or a file is damaged.
+        An option out of range, unknown or doubled modalities, or a damaged file.
     """
     require_integer("seed", seed, at_least=0)
     require_integer("neighbours", neighbours, at_least=0)

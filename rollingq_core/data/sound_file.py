@@ -144,15 +144,15 @@ def _promised(path: Path) -> int:
     libsndfile cuts a promise down to the file's length, or makes one up from it. So a promise is
     what stays the same whatever length the file seems to have.
     """
-    found = set()
+    lengths = set()
     for length in SUPPOSED_LENGTHS:
         try:
             with _SupposedLength(path, length) as file, soundfile.SoundFile(file) as sound:
-                found.add(sound.frames)
+                lengths.add(sound.frames)
         except soundfile.LibsndfileError:
             return 0
-    promised = found.pop()
-    return 0 if found or promised == UNKNOWN else promised
+    promised = lengths.pop()
+    return 0 if lengths or promised == UNKNOWN else promised
 
 
 def _is_ogg(path: Path) -> bool:

@@ -121,19 +121,19 @@ def verify_file(path: str | Path, sha256: str, *, text: bool = False) -> None:
     """
     if text:
         content = Path(path).read_bytes().replace(b"\r\n", b"\n")
-        found = hashlib.sha256(content).hexdigest()
+        actual = hashlib.sha256(content).hexdigest()
     else:
-        found = sha256_file(path)
-    if found != sha256:
+        actual = sha256_file(path)
+    if actual != sha256:
         raise ValueError(
-            f"path: {path} has SHA-256 {found}, expected {sha256}; "
+            f"path: {path} has SHA-256 {actual}, expected {sha256}; "
             "the file is damaged or another version: replace it, or delete it to fetch it again"
         )
 
 
-def fingerprint(**parts) -> str:
+def fingerprint(**ingredients) -> str:
     """Return 16 hex digits that name a set of JSON-serialisable parameters and source hashes."""
-    text = json.dumps(parts, sort_keys=True)
+    text = json.dumps(ingredients, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -232,10 +232,10 @@ def fetch(url: str, target: Path, sha256: str | None, what: str) -> Path:
                     message = f"{what}: could not download {url} to {target} ({error}). {by_hand}"
                     raise ConnectionError(message) from error
                 file.flush()
-                found = sha256_file(file.name)
-                if found != (sha256 or found):
+                actual = sha256_file(file.name)
+                if actual != (sha256 or actual):
                     raise ValueError(
-                        f"{what}: {url} gave a file with SHA-256 {found}, expected {sha256}; "
+                        f"{what}: {url} gave a file with SHA-256 {actual}, expected {sha256}; "
                         f"nothing is kept. Try again later. {by_hand} It belongs to {target}."
                     )
         elif sha256:

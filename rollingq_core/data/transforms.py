@@ -47,7 +47,10 @@ class Pictures:
         if self.augment:
             # Asked for each step by itself, the transforms take half the time.
             pictures = torch.stack(
-                [self.crop.transform(one, self.crop.make_params([one])) for one in pictures]
+                [
+                    self.crop.transform(picture, self.crop.make_params([picture]))
+                    for picture in pictures
+                ]
             )
             mirrored = torch.rand(len(pictures)) < 0.5
             pictures[mirrored] = pictures[mirrored].flip(-1)

@@ -21,12 +21,20 @@ NAMES = ("normal", "noisy")
 
 
 class AttentionContrast(NamedTuple):
-    """A model's answers on the same samples, normal and with one modality replaced by noise."""
+    """A model's answers on the same samples, normal and with one of its modalities noise instead.
+
+    ``modality`` is the replaced one of the model's ``modalities``.
+    """
 
     modality: str
-    index: int  # type: ignore[assignment]  # in place of a tuple's method
+    modalities: tuple[str, ...]
     normal: Predictions
     noisy: Predictions
+
+    @property
+    def index(self) -> int:  # type: ignore[override]  # in place of a tuple's method
+        """Place of the replaced modality among the model's."""
+        return self.modalities.index(self.modality)
 
     @property
     def share(self) -> tuple[Tensor, Tensor]:
@@ -43,7 +51,9 @@ class AttentionContrast(NamedTuple):
         Negative where attention leaves the modality when it becomes noise. The paper reports the
         correlation with the opposite sign. A share that is not finite raises a ``ValueError``.
         """
-        normal, noisy = (_wide(name, x) for name, x in zip(NAMES, self.share, strict=True))
+        normal, noisy = (
+            _wide(name, values) for name, values in zip(NAMES, self.share, strict=True)
+        )
         share = torch.cat((normal, noisy))
         noise = torch.cat((torch.zeros(len(normal)), torch.ones(len(noisy))))
         if float(share.max() - share.min()) < CONSTANT:
@@ -86,7 +96,9 @@ def sensitivity(normal: Tensor, noisy: Tensor, resamples: int = 999, seed: int =
     """
     resamples = require_integer("resamples", resamples, at_least=1)
     seed = require_integer("seed", seed, at_least=0)
-    normal, noisy = (_wide(name, x) for name, x in zip(NAMES, (normal, noisy), strict=True))
+    normal, noisy = (
+        _wide(name, values) for name, values in zip(NAMES, (normal, noisy), strict=True)
+    )
     if normal.shape != noisy.shape or len(normal) < 2:
         raise ValueError(
             f"noisy: got shape {list(noisy.shape)} with normal {list(normal.shape)}, "
@@ -100,7 +112,7 @@ def sensitivity(normal: Tensor, noisy: Tensor, resamples: int = 999, seed: int =
     if np.ptp(both) < CONSTANT:  # attention that can't move tells nothing
         return Sensitivity(0.0, 1.0, 0.0, 0.0, 0.5)
     is_noise = np.repeat([0, 1], len(normal))
-    found = scipy.stats.pearsonr(both, is_noise)
+    pearson = scipy.stats.pearsonr(both, is_noise)
     interval = scipy.stats.bootstrap(
         others,
         _correlation,
@@ -113,7 +125,7 @@ def sensitivity(normal: Tensor, noisy: Tensor, resamples: int = 999, seed: int =
     ).confidence_interval
     auroc = roc_auc_score(is_noise, both)
     low, high = float(interval.low), float(interval.high)
-    return Sensitivity(float(found.statistic), float(found.pvalue), low, high, float(auroc))
+    return Sensitivity(float(pearson.statistic), float(pearson.pvalue), low, high, float(auroc))
 
 
 def _correlation(normal: np.ndarray, noisy: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -151,7 +163,7 @@ def attention_contrast(
     noisy = NoisyDataset(dataset, modality, 1.0, seed=seed)
     if modality not in model.modalities:
         raise ValueError(f"modality: got {modality!r}, expected one of {list(model.modalities)}")
-    index, normal = model.modalities.index(modality), predict(model, dataset)
+    normal = predict(model, dataset)
     if normal.share is None:
         raise ValueError(f"model: got {type(model.fusion).__name__}, expected one with attention")
-    return AttentionContrast(modality, index, normal, predict(model, noisy))
+    return AttentionContrast(modality, model.modalities, normal, predict(model, noisy))

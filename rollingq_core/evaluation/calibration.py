@@ -58,5 +58,5 @@ def calibration(logits: Tensor, labels: Tensor, bins: int = 15) -> Calibration:
 
 def expected_error(reliability: Tensor) -> float:
     """Return the expected calibration error of the bins of a reliability ``[K, 3]``."""
-    part, confidence, accuracy = reliability.double().T
-    return float((part * (accuracy - confidence).abs()).sum())
+    weight, confidence, accuracy = reliability.double().T
+    return float((weight * (accuracy - confidence).abs()).sum())

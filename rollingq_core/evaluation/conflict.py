@@ -112,13 +112,13 @@ def conflict(
         raise ValueError(f"model: got modalities {list(model.modalities)}, expected two or more")
     modality = model.modalities[0] if modality is None else modality
     swapped = ConflictDataset(dataset, modality, seed)
-    found = predict(model, swapped)
-    if found.share is None:
+    predictions = predict(model, swapped)
+    if predictions.share is None:
         raise ValueError(f"model: got {type(model.fusion).__name__}, expected one with attention")
-    require_answers(found.logits, found.labels)
-    answers = found.logits.argmax(dim=1)
-    with_it, against = answers == swapped.swapped_labels, answers == found.labels
-    share = found.share[:, model.modalities.index(modality)]
+    require_answers(predictions.logits, predictions.labels)
+    answers = predictions.logits.argmax(dim=1)
+    with_it, against = answers == swapped.swapped_labels, answers == predictions.labels
+    share = predictions.share[:, model.modalities.index(modality)]
     others = dict.fromkeys(model.modalities, float(against.float().mean()))
     torn = with_it | against
     auroc = None

@@ -171,18 +171,18 @@ def under_noise(
     columns = []
     for level in levels:
         seeds = [seed] if level == 0 else range(seed, seed + draws)
-        found = [
+        predictions = [
             predict(model, NoisyDataset(dataset, modalities, level, mechanism=mechanism, seed=s))
             for s in seeds
         ]
-        judged = [calibration(one.logits, one.labels) for one in found]
-        shares = [one.share.mean(0) for one in found if one.share is not None]
+        judged = [calibration(draw.logits, draw.labels) for draw in predictions]
+        shares = [draw.share.mean(0) for draw in predictions if draw.share is not None]
         columns.append(
             (
-                torch.tensor([one.accuracy for one in found]).mean(),
+                torch.tensor([draw.accuracy for draw in predictions]).mean(),
                 torch.stack(shares).mean(0) if shares else None,
-                torch.tensor([one.ece for one in judged]).mean(),
-                _pooled(torch.stack([one.reliability for one in judged])),
+                torch.tensor([draw.ece for draw in judged]).mean(),
+                _pooled(torch.stack([draw.reliability for draw in judged])),
             )
         )
     return NoiseResponse._make(
@@ -192,9 +192,9 @@ def under_noise(
 
 def _pooled(reliability: Tensor) -> Tensor:
     """Return the reliability of all draws together, from ``[D, K, 3]`` to ``[K, 3]``."""
-    part = reliability[..., :1]
-    means = (part * reliability[..., 1:]).sum(0) / part.sum(0).clamp(min=1e-12)
-    return torch.cat([part.mean(0), means], dim=-1)
+    weight = reliability[..., :1]
+    means = (weight * reliability[..., 1:]).sum(0) / weight.sum(0).clamp(min=1e-12)
+    return torch.cat([weight.mean(0), means], dim=-1)
 
 
 def robustness_areas(
@@ -223,7 +223,7 @@ def robustness_areas(
     """
     x = np.asarray(require_levels("levels", levels, at_least=2))
     f, g = (
-        np.asarray([require_fraction(f"{name}[{i}]", one) for i, one in enumerate(values)])
+        np.asarray([require_fraction(f"{name}[{i}]", value) for i, value in enumerate(values)])
         for name, values in (("accuracy", accuracy), ("baseline", baseline))
     )
     if not len(x) == len(f) == len(g):

@@ -26,14 +26,14 @@ def noise(
     model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
 ) -> dict[str, Any]:
     """Return accuracy over noise levels (Table 3), by mechanism and by who gets the noise."""
-    names, found = model.modalities, {}
+    names, accuracies = model.modalities, {}
     everyone = {2: "both"}.get(len(names), "all")
     targets = [*names, everyone] if len(names) > 1 else names
     for mechanism, target in product(get_args(Mechanism), targets):
         chosen = names if target == everyone else target
         response = under_noise(model, dataset, chosen, LEVELS, mechanism=mechanism, seed=seed)
-        found[f"{mechanism} {target}"] = response.accuracy.tolist()
-    return found
+        accuracies[f"{mechanism} {target}"] = response.accuracy.tolist()
+    return accuracies
 
 
 def conflicts(
@@ -52,7 +52,7 @@ def calibrations(
         "accuracy": response.accuracy.tolist(),
         "ece": response.ece.tolist(),
         "reliability": [
-            [[round(x, 4) for x in bin_] for bin_ in level]
+            [[round(value, 4) for value in bin_] for bin_ in level]
             for level in response.reliability.tolist()
         ],
     }

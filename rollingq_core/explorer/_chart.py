@@ -27,10 +27,10 @@ class Scale(NamedTuple):
     length: float
 
     @classmethod
-    def around(cls, values: Iterable[float], length: float, parts: int = 3) -> "Scale":
+    def around(cls, values: Iterable[float], length: float, steps: int = 3) -> "Scale":
         """Return a scale that holds all values, from one round number to another."""
         values = list(values)
-        step = round_step(max(values) - min(values) or 1, parts)
+        step = round_step(max(values) - min(values) or 1, steps)
         low, high = math.floor(min(values) / step), math.ceil(max(values) / step)
         return cls(low * step, max(high, low + 1) * step, step, length)
 
@@ -51,9 +51,9 @@ class Scale(NamedTuple):
         ]
 
 
-def round_step(span: float, parts: int) -> float:
+def round_step(span: float, steps: int) -> float:
     """Return 1, 2 or 5 times a power of ten, so that ``span`` has about so many steps."""
-    raw = span / parts
+    raw = span / steps
     base = 10.0 ** math.floor(math.log10(raw))
     return base * next(factor for factor in (1, 2, 5, 10) if factor * base >= raw * (1 - 1e-9))
 

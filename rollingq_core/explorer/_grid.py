@@ -62,13 +62,13 @@ class Grid:
         self._groups: list[tuple[int, ...]] = []
         self.cells: list[int] = []
         for cell in product(range(len(self.rhos)), range(len(self.betas))):
-            found = [owners.get((*cell, seed), []) for seed in self.seeds]
-            for seed, runs in zip(self.seeds, found, strict=True):
+            by_seed = [owners.get((*cell, seed), []) for seed in self.seeds]
+            for seed, runs in zip(self.seeds, by_seed, strict=True):
                 if len(runs) != 1:
                     raise ValueError(
                         f"record: got {len(runs)} runs of point {cell} at seed {seed}, expected 1"
                     )
-            group = tuple(runs[0] for runs in found)
+            group = tuple(runs[0] for runs in by_seed)
             if group not in self._groups:
                 self._groups.append(group)
             self.cells.append(self._groups.index(group))

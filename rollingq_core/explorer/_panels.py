@@ -46,7 +46,9 @@ class Panels:
     def marks(self, rotations: Iterable[float]) -> str:
         """Return the path of the ticks, one for each epoch after which some seeds turned."""
         places = zip(self.x(self.grid.epochs), rotations, strict=True)
-        return "".join(f"M{x:.1f} {HEIGHT}v{-TICK * part:.1f}" for x, part in places if part)
+        return "".join(
+            f"M{x:.1f} {HEIGHT}v{-TICK * fraction:.1f}" for x, fraction in places if fraction
+        )
 
     def _trace(self, name: str, values: Iterable[float]) -> str:
         """Return the path of a curve, as far as it has come."""

@@ -52,19 +52,19 @@ class NoiseDial(Explorer):
         self.records = list(several.values()) or [record]
         self.levels = self.records[0]["levels"]
         self.methods = _methods(self.records[0])
-        for one in self.records:
-            found = (one["levels"], _methods(one))
-            if found != (self.levels, self.methods):
+        for record in self.records:
+            own = (record["levels"], _methods(record))
+            if own != (self.levels, self.methods):
                 expected = f"expected {self.levels} and {self.methods} as in the first record"
-                raise ValueError(f"record: got levels and methods {found}, {expected}")
-            if any(len(run.get("shares", ())) != len(self.levels) for run in one["runs"]):
+                raise ValueError(f"record: got levels and methods {own}, {expected}")
+            if any(len(run.get("shares", ())) != len(self.levels) for run in record["runs"]):
                 raise ValueError("record: got runs without 'shares', expected one a level")
         if not {"mt", "mt+rollingq"} <= set(self.methods):
             raise ValueError(f"record: got {self.methods}, expected also 'mt' and 'mt+rollingq'")
         require_choice("level", level, self.levels)
         self.level = self.levels.index(level)
         self._accuracy, self._share = (
-            [self._intervals(one["runs"], name) for one in self.records]
+            [self._intervals(record["runs"], name) for record in self.records]
             for name in ("accuracy", "shares")
         )
         edges = [
@@ -74,7 +74,7 @@ class NoiseDial(Explorer):
             for mean, half in row
             for side in (-1, 1)
         ]
-        self._heights = Scale.around(edges, HEIGHT, parts=4)
+        self._heights = Scale.around(edges, HEIGHT, steps=4)
         self._places = Scale(self.levels[0], self.levels[-1], 1, WIDTH - 2 * EDGE)
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ class NoiseDial(Explorer):
         return {
             "curves": [self._curves(index) for index in chosen],
             "states": [
-                [{"paths": self._paths(one), "texts": self._texts(one)} for one in row]
+                [{"paths": self._paths(state), "texts": self._texts(state)} for state in row]
                 for row in settings
             ],
         }
@@ -240,8 +240,8 @@ class NoiseDial(Explorer):
 
 
 def _methods(record: Mapping[str, Any]) -> list[str]:
-    found = {run["method"] for run in record["runs"]}
-    return [method for method in METHODS if method in found]
+    trained = {run["method"] for run in record["runs"]}
+    return [method for method in METHODS if method in trained]
 
 
 def _dashes(linestyle: str | tuple[int, tuple[float, ...]]) -> str:

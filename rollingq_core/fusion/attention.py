@@ -178,13 +178,13 @@ class AttentionFusion(nn.Module):
 
     def _read_values(self, used: Tensor, rows: Sequence[Tensor]) -> Tensor:
         """Eq. 2 for each head, side by side, ``[B, d]``."""
-        parts = used.split([z.shape[1] for z in rows], dim=-1)
+        weights = used.split([z.shape[1] for z in rows], dim=-1)
         if not is_plain_linear(self.v_proj):
             values = torch.cat([self.v_proj(z) for z in rows], dim=1)
             split = values.unflatten(-1, (self.num_heads, -1))
             return torch.einsum("bhl,blhe->bhe", used, split).flatten(1)
         # Tokens are pooled first and multiplied by W_V once a sample, head by head.
-        pooled = sum(part @ z for part, z in zip(parts, rows, strict=True))
+        pooled = sum(own @ z for own, z in zip(weights, rows, strict=True))
         weight = self.v_proj.weight.view(self.num_heads, -1, self.dim)
         heads = (pooled.transpose(0, 1) @ weight.mT).transpose(0, 1)
         if self.v_proj.bias is not None:

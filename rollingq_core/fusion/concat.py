@@ -21,12 +21,8 @@ class ConcatFusion(nn.Module):
 
     Parameters
     ----------
-    dim
-        Token dimension d.
-    num_classes
-        Number of classes C.
-    modalities
-        Number of modalities M.
+    dim, num_classes, modalities
+        Token dimension d, number of classes C and number of modalities M.
     pool
         What stands for a modality: the ``"mean"`` of its tokens, or the ``"first"``, each among
         those that are no padding; zeros where there is none.
@@ -87,5 +83,5 @@ class ConcatFusion(nn.Module):
         # Training in half precision hands out features that are wider than the weights.
         weights = self.head.weight.to(fused).split(self.dim, dim=1)
         features = fused.split(self.dim, dim=-1)
-        parts = [f @ w.mT for f, w in zip(features, weights, strict=True)]
-        return torch.stack(parts) + self.head.bias.to(fused) / self.modalities
+        logits = [f @ w.mT for f, w in zip(features, weights, strict=True)]
+        return torch.stack(logits) + self.head.bias.to(fused) / self.modalities

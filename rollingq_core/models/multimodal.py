@@ -34,8 +34,8 @@ class ModelOutput(NamedTuple):
 
 
 def _joined(outputs: Sequence[ModelOutput], join: Callable[[list[Tensor]], Tensor]) -> ModelOutput:
-    def by_name(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {name: join([part[name] for part in parts]) for name in parts[0]}
+    def by_name(pieces: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: join([piece[name] for piece in pieces]) for name in pieces[0]}
 
     fusions = [output.fusion for output in outputs]
     fusion = fusions[0]
@@ -43,7 +43,7 @@ def _joined(outputs: Sequence[ModelOutput], join: Callable[[list[Tensor]], Tenso
         columns = zip(*fusions, strict=True)
         fusion = FusionOutput._make(None if c[0] is None else join(list(c)) for c in columns)
     probes, features = (
-        by_name([getattr(output, part) for output in outputs]) for part in ("probes", "features")
+        by_name([getattr(output, field) for output in outputs]) for field in ("probes", "features")
     )
     return ModelOutput(fusion, probes, features)
 

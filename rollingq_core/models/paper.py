@@ -63,7 +63,7 @@ def build_paper_model(
     torch.manual_seed(require_integer("seed", seed, at_least=0))
     encoders = _pretrained(shapes) if pretrained else None
     if encoders is None:
-        encoders = {name: vit_b16(x[1:], channels=x[0]) for name, x in shapes.items()}
+        encoders = {name: vit_b16(size[1:], channels=size[0]) for name, size in shapes.items()}
         for encoder in encoders.values():
             encoder.apply(_initialise)
     shape = _shape(data, encoders, 768, cls_std, cls_self_key)
@@ -88,8 +88,8 @@ def build_small_paper_model(
     torch.manual_seed(require_integer("seed", seed, at_least=0))
     assert data.patch is not None  # as there are grids
     encoders = {
-        name: small_vit(x[1:], data.patch[name], channels=x[0], dim=dim)
-        for name, x in shapes.items()
+        name: small_vit(size[1:], data.patch[name], channels=size[0], dim=dim)
+        for name, size in shapes.items()
     }
     shape = _shape(data, encoders, dim, cls_std)
     return _assemble(encoders, fusion(shape), shape)
@@ -112,7 +112,10 @@ def _grids(
 
 def _pretrained(shapes: dict[str, tuple[int, int, int]]) -> dict[str, ViTEncoder] | None:
     try:
-        return {name: vit_b16(x[1:], channels=x[0], pretrained=True) for name, x in shapes.items()}
+        return {
+            name: vit_b16(size[1:], channels=size[0], pretrained=True)
+            for name, size in shapes.items()
+        }
     except Exception as error:  # timm, the hub and the network raise errors of their own
         reason = (str(error).splitlines() or [""])[0]
         warnings.warn(

@@ -70,7 +70,7 @@ def build_model(
 def input_shapes(data: DataSplits) -> dict[str, tuple[int, ...]]:
     """Return the shape of one sample, by modality."""
     inputs, _ = separated(data.train.__getitems__([0])[0])
-    return {name: tuple(x.shape[1:]) for name, x in inputs.items()}
+    return {name: tuple(values.shape[1:]) for name, values in inputs.items()}
 
 
 def chosen_shapes(

@@ -7,33 +7,42 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rollingq_core.plots.style import COLOURS, METHODS, figure
+from rollingq_core.plots.style import COLOURS, METHODS, colour_of, figure, looks_of
+
+# Abscissae and ordinates.
+Points = tuple[Tensor, Tensor]
 
 
 def mass_against_imbalance(
-    imbalance: Tensor, curves: Mapping[str, Tensor], measured: Tensor | None, title: str
+    imbalance: Tensor,
+    curves: Mapping[str, Tensor],
+    measured: Tensor | None,
+    title: str,
+    favoured: str = "audio",
 ) -> Figure:
-    """Draw the audio share over AIR for queries of several lengths.
+    """Draw a modality's share over AIR for queries of several lengths.
 
     Parameters
     ----------
     imbalance
         AIR, shape ``[N]``.
     curves
-        Share of audio, shape ``[N]``, by label.
+        Its share, shape ``[N]``, by label.
     measured
         Points to mark, shape ``[K, 2]`` (AIR, share), or None.
     title
         The finding.
+    favoured
+        The modality.
     """
     with figure(height=3.1) as (made, axis):
         styles = ("-", "--", "-.", ":")
         for (label, share), style in zip(curves.items(), styles, strict=False):
-            axis.plot(imbalance, share, linestyle=style, color=COLOURS["audio"], label=label)
+            axis.plot(imbalance, share, linestyle=style, color=colour_of(favoured), label=label)
         if measured is not None:
             axis.plot(*measured.T, "o", color=COLOURS["query"], label="trained model, test samples")
         axis.axhline(0.5, color=COLOURS["noise"], linewidth=0.8)
-        axis.set(xlabel="AIR", ylabel="attention share of audio", ylim=(0, 1), title=title)
+        axis.set(xlabel="AIR", ylabel=f"attention share of {favoured}", ylim=(0, 1), title=title)
         axis.legend()
     return made
 
@@ -52,13 +61,14 @@ def token_attention(
     title
         The finding.
     """
+    looks = looks_of(modalities)
     with figure(1, len(rows), 2.4, sharey=True, squeeze=False) as (made, axes):
         for axis, (panel, row) in zip(axes[0], rows.items(), strict=True):
             values = torch.as_tensor(row).tolist()
             for place, (value, modality) in enumerate(zip(values, modalities, strict=True)):
-                axis.bar(place, value, color=COLOURS[modality], hatch="//" * (modality == "visual"))
-            names = dict.fromkeys(modalities)
-            axis.set(title=panel, xticks=range(len(values)), xlabel=" | ".join(names) + " tokens")
+                look = looks[modality]
+                axis.bar(place, value, color=look["color"], hatch=look["hatch"][:2])
+            axis.set(title=panel, xticks=range(len(values)), xlabel=" | ".join(looks) + " tokens")
         axes[0, 0].set_ylabel("attention")
         if title is not None:
             made.suptitle(title, fontsize=11)
@@ -66,11 +76,9 @@ def token_attention(
 
 
 def share_against(
-    panels: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]],
-    curve: tuple[Tensor, Tensor],
-    title: str,
+    panels: Mapping[str, Mapping[str, Points]], curve: Points, title: str, favoured: str = "audio"
 ) -> Figure:
-    """Draw the audio share of each sample over what might explain it.
+    """Draw a modality's share of each sample over what might explain it.
 
     Parameters
     ----------
@@ -80,6 +88,8 @@ def share_against(
         A line for the last panel: its abscissae and shares, shape ``[K]`` each.
     title
         The finding.
+    favoured
+        The modality.
     """
     with figure(1, len(panels), 3.2, sharey=True, squeeze=False) as (made, axes):
         for axis, (label, methods) in zip(axes[0], panels.items(), strict=True):
@@ -97,7 +107,7 @@ def share_against(
                 )
             axis.set(xlabel=label, ylim=(0, 1))
         axes[0, -1].plot(*curve, color=COLOURS["noise"], label="share without spread")
-        axes[0, 0].set_ylabel("attention share of audio")
+        axes[0, 0].set_ylabel(f"attention share of {favoured}")
         for handle in axes[0, -1].legend(loc="lower right", markerscale=2).legend_handles:
             handle.set_alpha(1)
         made.suptitle(title, fontsize=11)
@@ -105,7 +115,7 @@ def share_against(
 
 
 def lean_over_epochs(histories: Mapping[str, Sequence[Sequence[Mapping]]], title: str) -> Figure:
-    """Draw cosines and share of both modalities over epochs: mean and sd over runs (Fig. 2, 6).
+    """Draw cosines and share of the modalities over epochs: mean and sd over runs (Fig. 2, 6).
 
     Parameters
     ----------
@@ -118,11 +128,11 @@ def lean_over_epochs(histories: Mapping[str, Sequence[Sequence[Mapping]]], title
     with figure(2, len(histories), 4.4, sharex=True, sharey="row", squeeze=False) as (made, axes):
         for column, (method, runs) in enumerate(histories.items()):
             for axis, field in zip(axes[:, column], labels, strict=True):
-                for modality, marker in (("audio", "o"), ("visual", "s")):
+                for modality, look in looks_of(runs[0][0][field]).items():
                     curves = np.array([[e[field][modality] for e in run] for run in runs])
                     epochs = np.arange(1, curves.shape[1] + 1)
                     mean, spread = curves.mean(axis=0), curves.std(axis=0, ddof=1)
-                    shade = COLOURS[modality]
+                    shade, marker = look["color"], look["marker"]
                     axis.plot(epochs, mean, color=shade, marker=marker, markevery=8, label=modality)
                     axis.fill_between(
                         epochs, mean - spread, mean + spread, color=shade, alpha=0.18, lw=0

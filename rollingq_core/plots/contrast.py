@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from rollingq_core.evaluation.attention import AttentionContrast
 from rollingq_core.models.predictions import Predictions
-from rollingq_core.plots.style import COLOURS, INK, figure
+from rollingq_core.plots.style import COLOURS, INK, figure, looks_of
 
 
 def share_distributions(contrasts: Mapping[str, AttentionContrast], title: str) -> Figure:
@@ -16,10 +16,8 @@ def share_distributions(contrasts: Mapping[str, AttentionContrast], title: str) 
 
     Parameters
     ----------
-    contrasts
-        One panel each, by panel title.
-    title
-        The finding.
+    contrasts, title
+        One panel each, by panel title; and the finding.
     """
     with figure(1, len(contrasts), 2.8, sharey=True, sharex=True, squeeze=False) as (made, axes):
         for axis, (name, contrast) in zip(axes[0], contrasts.items(), strict=True):
@@ -49,9 +47,10 @@ def key_distributions(contrasts: Mapping[str, AttentionContrast], title: str) ->
         for column, (name, contrast) in enumerate(contrasts.items()):
             for row, answers in enumerate((contrast.normal, contrast.noisy)):
                 axis = axes[row, column]
-                for index, modality in enumerate(_names(contrast)):
+                for index, modality in enumerate(contrast.modalities):
+                    look = looks_of(contrast.modalities)[modality]
                     noisy = row == 1 and modality == contrast.modality
-                    _keys(axis, answers, index, modality, noisy)
+                    _keys(axis, answers, index, modality, look, noisy)
                 axis.axvline(0, color=COLOURS["noise"], linewidth=0.8)
                 axis.set_xlim(-1, 1)
                 if row == 0:
@@ -90,12 +89,15 @@ def shares_beside_keys(
             _shares(left, contrast)
             # The replaced modality comes last, so that its marks lie on top.
             for index, modality in sorted(
-                enumerate(_names(contrast)), key=lambda pair: pair[0] == contrast.index
+                enumerate(contrast.modalities), key=lambda pair: pair[1] == contrast.modality
             ):
+                look = looks_of(contrast.modalities)[modality]
                 kinds = (contrast.normal, contrast.noisy)
-                for noisy, answers in enumerate(kinds if index == contrast.index else kinds[:1]):
+                for noisy, answers in enumerate(
+                    kinds if modality == contrast.modality else kinds[:1]
+                ):
                     alpha = 0.7 if noisy else 0.35
-                    _keys(right, answers, index, modality, bool(noisy), alpha, every)
+                    _keys(right, answers, index, modality, look, bool(noisy), alpha, every)
             left.set(title=name, ylabel="share of test samples")
             right.set(title=name, ylabel="norm of the average key")
         left.set_xlabel(f"attention share of {contrast.modality}")
@@ -113,7 +115,7 @@ def shares_beside_keys(
 
 
 def _shares(axis: Axes, contrast: AttentionContrast) -> None:
-    colour = COLOURS[contrast.modality]
+    colour = looks_of(contrast.modalities)[contrast.modality]["color"]
     kinds = (
         (f"normal {contrast.modality}", colour, None),
         (f"{contrast.modality} is noise", COLOURS["noise"], "///"),
@@ -139,6 +141,7 @@ def _keys(
     answers: Predictions,
     index: int,
     modality: str,
+    look: Mapping[str, str],
     noisy: bool,
     alpha: float = 0.35,
     every: int = 1,
@@ -151,13 +154,8 @@ def _keys(
         s=9,
         alpha=alpha,
         linewidths=0.8 if noisy else 0,
-        marker="x" if noisy else ("o", "s")[index],
-        color=COLOURS["noise"] if noisy else COLOURS[modality],
+        marker="x" if noisy else look["marker"],
+        color=COLOURS["noise"] if noisy else look["color"],
         label=f"{modality} is noise" if noisy else modality,
         rasterized=True,
     )
-
-
-def _names(contrast: AttentionContrast) -> tuple[str, ...]:
-    other = "visual" if contrast.modality == "audio" else "audio"
-    return (contrast.modality, other) if contrast.index == 0 else (other, contrast.modality)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
+from rollingq_core.plots.style import COLOURS, INK, METHODS, colour_of, figure, looks_of
 from rollingq_core.statistics import Rows, of_method
 from rollingq_core.theory import FeedbackLoop, PathSizes
 
@@ -31,20 +31,20 @@ def initial_balance(rows: Sequence[Mapping[str, Any]], tokens: int, title: str) 
     with figure(1, 2, 3.0) as (made, axes):
         dims = sorted({row["dim"] for row in rows})
         for place, (dim, marker) in enumerate(zip(dims, MARKERS, strict=False)):
-            found = [row for row in rows if row["dim"] == dim]
+            conditions = [row for row in rows if row["dim"] == dim]
             colour = (INK, COLOURS["noise"], COLOURS["query"], COLOURS["anchor"])[place % 4]
-            scales = [row["cls_std"] * 1.18 ** (place - (len(dims) - 1) / 2) for row in found]
+            scales = [row["cls_std"] * 1.18 ** (place - (len(dims) - 1) / 2) for row in conditions]
             axes[0].errorbar(
                 scales,
-                [row["mean"] for row in found],
-                [row["half"] for row in found],
+                [row["mean"] for row in conditions],
+                [row["half"] for row in conditions],
                 fmt=marker,
                 color=colour,
                 capsize=2.5,
             )
             axes[1].plot(
-                [row["sharpness"] for row in found],
-                [row["sd"] for row in found],
+                [row["sharpness"] for row in conditions],
+                [row["sd"] for row in conditions],
                 marker,
                 color=colour,
                 label=f"d = {dim}",
@@ -64,7 +64,7 @@ def initial_balance(rows: Sequence[Mapping[str, Any]], tokens: int, title: str) 
 
 
 def paths_over_epochs(sizes: Sequence[PathSizes], modalities: Sequence[str], title: str) -> Figure:
-    """Draw the sizes of both gradient paths over epochs, and audio's multiple of vision's.
+    """Draw the sizes of both gradient paths over epochs, and one modality's multiple of another's.
 
     Parameters
     ----------
@@ -77,10 +77,11 @@ def paths_over_epochs(sizes: Sequence[PathSizes], modalities: Sequence[str], tit
     """
     epochs = np.arange(len(sizes))
     with figure(1, 2, 3.0, sharex=True) as (made, axes):
-        for index, name in enumerate(modalities):
+        for index, (name, look) in enumerate(looks_of(modalities).items()):
             for path, dash in (("value", "-"), ("key", "--")):
                 curve = [float(getattr(size, path)[index]) for size in sizes]
-                axes[0].plot(epochs, curve, dash, color=COLOURS[name], label=f"{name}, {path} path")
+                label = f"{name}, {path} path"
+                axes[0].plot(epochs, curve, dash, color=look["color"], label=label)
         axes[0].set(ylabel="gradient at the tokens", yscale="log")
         axes[0].minorticks_off()
         styles = {"share": (INK, ":"), "value": (INK, "-"), "key": (INK, "--")}
@@ -112,7 +113,7 @@ def encoder_gradients(
     Parameters
     ----------
     runs
-        Runs of a comparison record.
+        Runs of a comparison record; the modalities are those of their gradient norms.
     methods
         Which to draw.
     pretrain_epochs
@@ -122,22 +123,15 @@ def encoder_gradients(
     """
     with figure(1, len(methods), 3.0, sharey=True, squeeze=False) as (made, axes):
         for axis, method in zip(axes[0], methods, strict=True):
-            found = of_method(runs, method)
-            for name, dash in (("audio", "-"), ("visual", "--")):
-                curves = np.log(
-                    [[g[name] for g in run["history"]["gradient_norm"]] for run in found]
-                )
+            norms = [run["history"]["gradient_norm"] for run in of_method(runs, method)]
+            for name, look in looks_of(norms[0][0]).items():
+                curves = np.log([[epoch[name] for epoch in run] for run in norms])
                 epochs = np.arange(1, curves.shape[1] + 1)
                 mean, spread = curves.mean(axis=0), curves.std(axis=0, ddof=1)
-                axis.plot(epochs, np.exp(mean), dash, color=COLOURS[name], label=name)
-                axis.fill_between(
-                    epochs,
-                    np.exp(mean - spread),
-                    np.exp(mean + spread),
-                    color=COLOURS[name],
-                    alpha=0.2,
-                    lw=0,
-                )
+                shade, dash = look["color"], look["linestyle"]
+                axis.plot(epochs, np.exp(mean), dash, color=shade, label=name)
+                low, high = np.exp(mean - spread), np.exp(mean + spread)
+                axis.fill_between(epochs, low, high, color=shade, alpha=0.2, lw=0)
             axis.axvline(pretrain_epochs + 0.5, color=COLOURS["noise"], linewidth=0.8)
             axis.set(title=METHODS[method]["label"], xlabel="epoch", yscale="log")
         axes[0, 0].set_ylabel("gradient norm of the encoder")
@@ -146,8 +140,8 @@ def encoder_gradients(
     return made
 
 
-def share_paths(groups: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Draw the audio share of single runs over epochs, a panel for each group.
+def share_paths(groups: Mapping[str, np.ndarray], title: str, favoured: str = "audio") -> Figure:
+    """Draw a modality's share of single runs over epochs, a panel for each group.
 
     Parameters
     ----------
@@ -155,14 +149,16 @@ def share_paths(groups: Mapping[str, np.ndarray], title: str) -> Figure:
         Shares ``[runs, epochs + 1]`` by the group's name; the first column is before training.
     title
         The finding.
+    favoured
+        Whose shares they are.
     """
     with figure(1, len(groups), 2.8, sharey=True, squeeze=False) as (made, axes):
         for axis, (name, shares) in zip(axes[0], groups.items(), strict=True):
-            axis.plot(np.asarray(shares).T, color=COLOURS["audio"], linewidth=0.9)
+            axis.plot(np.asarray(shares).T, color=colour_of(favoured), linewidth=0.9)
             axis.axhline(0.5, color=COLOURS["noise"], linewidth=0.8)
             axis.set(ylim=(0, 1), xlabel="epoch")
             axis.set_title(name)
-        axes[0, 0].set_ylabel("attention share of audio")
+        axes[0, 0].set_ylabel(f"attention share of {favoured}")
         made.suptitle(title, fontsize=11)
     return made
 
@@ -176,10 +172,8 @@ def loop_portraits(
 
     Parameters
     ----------
-    loops
-        One panel each, by panel title.
-    title
-        The finding.
+    loops, title
+        One panel each, by panel title; and the finding.
     paths
         Further states to draw in a panel, ``[N, 2]`` each, by panel title: a path's first state is
         marked.

@@ -41,6 +41,7 @@ def accuracy_by_method(
             axis.set_title(name, loc="center", fontsize=9.5)
             axis.set_xlabel("test accuracy, %")
             axis.grid(axis="x", linewidth=0.3)
+        axes[0, 0].set_ylabel("method")
         axes[0, 0].set_yticks(places, [METHODS[method]["label"] for method in methods])
         made.suptitle(title, fontsize=11)
     return made

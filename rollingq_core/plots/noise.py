@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
+from rollingq_core.plots.style import (
+    COLOURS,
+    INK,
+    METHODS,
+    figure,
+    legend_below,
+    looks_of,
+)
 from rollingq_core.statistics import (
     Rows,
     mean_interval,
@@ -16,6 +23,7 @@ from rollingq_core.statistics import (
 )
 from rollingq_core.tables import Table
 
+Records = Mapping[str, Mapping[str, Any]]
 MECHANISMS = {"mix": "mixed in", "add": "added", "replace": "replaced"}
 
 
@@ -25,9 +33,7 @@ def _dots(axis, places, columns: Sequence[Sequence[float]], method: str, **optio
     axis.errorbar(means, places, xerr=halves, capsize=2, **style | {"linestyle": "none"})
 
 
-def detection_dots(
-    records: Mapping[str, Mapping[str, Any]], methods: Sequence[str], title: str
-) -> Figure:
+def detection_dots(records: Records, methods: Sequence[str], title: str) -> Figure:
     """Draw how well attention detects noise: correlation and AUROC, mean and 95 % interval.
 
     Parameters
@@ -55,8 +61,7 @@ def detection_dots(
             axis.set_xlabel(label)
         axes[0].set_yticks(-np.arange(len(records)), list(records), color=INK)
         axes[0].set_ylabel("data")
-        handles, labels = axes[0].get_legend_handles_labels()
-        made.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+        legend_below(made, axes[0], 4)
         made.suptitle(title, fontsize=11)
     return made
 
@@ -67,14 +72,15 @@ def noise_grid(record: Mapping[str, Any], methods: Sequence[str], title: str) ->
     Parameters
     ----------
     record
-        A record of ``table3``.
+        A record of ``table3``; who gets the noise is told by the names in its runs.
     methods
         Which to draw.
     title
         The finding.
     """
-    targets = ("audio", "visual", "both")
-    with figure(3, 3, 5.6, stacks=False, sharex=True, sharey=True) as (made, axes):
+    targets = [name.removeprefix("mix ") for name in record["runs"][0] if name.startswith("mix ")]
+    size = (len(MECHANISMS), len(targets), 5.6)
+    with figure(*size, stacks=False, sharex=True, sharey=True, squeeze=False) as (made, axes):
         for row, (mechanism, name) in zip(axes, MECHANISMS.items(), strict=True):
             for axis, target in zip(row, targets, strict=True):
                 for method in methods:
@@ -86,25 +92,19 @@ def noise_grid(record: Mapping[str, Any], methods: Sequence[str], title: str) ->
                     axis.errorbar(record["levels"], means, halves, capsize=1.5, **style)
             row[0].set_ylabel(f"{name}\naccuracy, %", fontsize=9)
         for axis, target in zip(axes[0], targets, strict=True):
-            axis.set_title(
-                "noise in both" if target == "both" else f"noise in {target}", loc="center",
-                fontsize=9.5,
-            )  # fmt: skip
+            axis.set_title(f"noise in {target}", loc="center", fontsize=9.5)
         for axis in axes[-1]:
             axis.set_xlabel("noise level")
             # Each other level has its number, so that the numbers don't touch on a phone.
-            words = [f"{x:g}" if i % 2 == 0 else "" for i, x in enumerate(record["levels"])]
+            words = [f"{level:g}" if i % 2 == 0 else "" for i, level in enumerate(record["levels"])]
             axis.set_xticks(record["levels"], words)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+        legend_below(made, axes[0, 0], 3)
         made.suptitle(title, fontsize=11)
     return made
 
 
-def conflict_bars(
-    records: Mapping[str, Mapping[str, Any]], methods: Sequence[str], title: str
-) -> Figure:
-    """Draw whom the answers follow where sound and picture disagree, a panel a record.
+def conflict_bars(records: Records, methods: Sequence[str], title: str) -> Figure:
+    """Draw whom the answers follow where the modalities disagree, a panel a record.
 
     Parameters
     ----------
@@ -119,20 +119,19 @@ def conflict_bars(
         for axis, (name, record) in zip(np.atleast_1d(axes), records.items(), strict=True):
             for place, method in enumerate(methods):
                 runs = of_method(record["runs"], method)
-                audio, visual, neither = (
-                    100 * np.mean([part(run) for run in runs])
-                    for part in (
-                        lambda run: run["follows"]["audio"],
-                        lambda run: run["follows"]["visual"],
-                        lambda run: run["neither"],
+                bars = [
+                    (
+                        np.mean([run["follows"][modality] for run in runs]),
+                        look["color"],
+                        look["hatch"],
                     )
-                )
+                    for modality, look in looks_of(runs[0]["follows"]).items()
+                ]
+                # Between the first modality and the others.
+                bars.insert(1, (np.mean([run["neither"] for run in runs]), COLOURS["noise"], ".."))
                 left = 0.0
-                for width, colour, hatch in (
-                    (audio, COLOURS["audio"], ""),
-                    (neither, COLOURS["noise"], ".."),
-                    (visual, COLOURS["visual"], "////"),
-                ):
+                for fraction, colour, hatch in bars:
+                    width = 100 * fraction
                     axis.barh(
                         -place, width, left=left, color=colour, hatch=hatch, height=0.72,
                         edgecolor="#fafafa", linewidth=0.4,
@@ -154,7 +153,7 @@ def conflict_bars(
 
 
 def calibration_curves(
-    records: Mapping[str, Mapping[str, Any]], methods: Sequence[str], title: str
+    records: Records, methods: Sequence[str], title: str, favoured: str = "audio"
 ) -> Figure:
     """Draw the calibration error over the noise level, and reliability at the highest level.
 
@@ -162,10 +161,10 @@ def calibration_curves(
     ----------
     records
         Records of ``calibration`` by the title of their column.
-    methods
-        Which to draw.
-    title
-        The finding.
+    methods, title
+        Which to draw, and the finding.
+    favoured
+        The modality that the noise is in.
     """
     with figure(2, len(records), 4.9, sharex="row", sharey="row", squeeze=False) as (made, axes):
         for (upper, lower), (name, record) in zip(axes.T, records.items(), strict=True):
@@ -179,13 +178,12 @@ def calibration_curves(
                 lower.plot(*_reliability(runs), **style)
             lower.plot([0, 1], [0, 1], color=COLOURS["noise"], linewidth=0.8)
             upper.set_title(name, loc="center", fontsize=9.5)
-            upper.set(xlabel="noise level in audio", ylim=(0, None))
+            upper.set(xlabel=f"noise level in {favoured}", ylim=(0, None))
             upper.set_xticks(record["levels"], [f"{level:g}" for level in record["levels"]])
             lower.set(xlabel="confidence")
         axes[0, 0].set_ylabel("expected\ncalibration error")
-        axes[1, 0].set_ylabel("accuracy\nwhere audio is noise")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        made.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+        axes[1, 0].set_ylabel(f"accuracy\nwhere {favoured} is noise")
+        legend_below(made, axes[0, 0], 3)
         made.suptitle(title, fontsize=11)
     return made
 
@@ -193,14 +191,16 @@ def calibration_curves(
 def _reliability(runs: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Return confidence and accuracy at the highest level, all runs together."""
     bins = np.array([run["reliability"][-1] for run in runs])
-    part = bins[..., 0].sum(0)
-    kept = part > 0.01 * len(runs)
-    confidence, accuracy = ((bins[..., 0] * bins[..., i]).sum(0)[kept] / part[kept] for i in (1, 2))
+    weight = bins[..., 0].sum(0)
+    kept = weight > 0.01 * len(runs)
+    confidence, accuracy = (
+        (bins[..., 0] * bins[..., i]).sum(0)[kept] / weight[kept] for i in (1, 2)
+    )
     return confidence, accuracy
 
 
 def values_by_set(
-    records: Mapping[str, Mapping[str, Any]],
+    records: Records,
     methods: Sequence[str],
     values: Mapping[str, Callable[[Mapping[str, Any]], float | None]],
     caption: str,
@@ -209,11 +209,11 @@ def values_by_set(
     """Return mean ± sd over seeds, a column a record; None counts as missing."""
 
     def cell(record: Mapping[str, Any], method: str, value: Callable) -> str:
-        found = [value(run) for run in of_method(record["runs"], method)]
-        found = [one for one in found if one is not None]
-        if len(found) < 2:
+        numbers = [value(run) for run in of_method(record["runs"], method)]
+        numbers = [number for number in numbers if number is not None]
+        if len(numbers) < 2:
             return "none"
-        text = f"{np.mean(found):.{digits}f} ± {np.std(found, ddof=1):.{digits}f}"
+        text = f"{np.mean(numbers):.{digits}f} ± {np.std(numbers, ddof=1):.{digits}f}"
         return text.replace("-", "−")
 
     rows = [
@@ -225,7 +225,7 @@ def values_by_set(
 
 
 def differences_by_set(
-    records: Mapping[str, Mapping[str, Any]],
+    records: Records,
     pairs: Sequence[tuple[str, str]],
     values: Mapping[str, Callable[[Mapping[str, Any]], float]],
     caption: str,
@@ -235,10 +235,10 @@ def differences_by_set(
     rows = []
     for name, value in values.items():
         for method, baseline in pairs:
-            found = [
+            differences = [
                 paired_difference(r["runs"], method, baseline, value) for r in records.values()
             ]
             label = f"{METHODS[method]['label']} − {METHODS[baseline]['label']}"
-            cells = [f"{signed(mean, digits)} ± {half:.{digits}f}" for mean, half in found]
+            cells = [f"{signed(mean, digits)} ± {half:.{digits}f}" for mean, half in differences]
             rows.append([f"{name}: {label}", *cells])
     return Table(["difference", *records], rows, caption)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from rollingq_core.plots.style import COLOURS, INK, METHODS, figure
+from rollingq_core.plots.style import COLOURS, INK, METHODS, figure, legend_below
 from rollingq_core.statistics import Rows, paired_difference, signed
 
 
@@ -28,7 +28,7 @@ def regime_differences(
 
     Keys are ``(cls_std, visual_strength, train_samples, max_rotations)``.
     """
-    percent, found = _percent(record["levels"].index(level)), {}
+    percent, differences = _percent(record["levels"].index(level)), {}
     for std in record["cls_std"]:
         for strength in record["visual_strength"]:
             for samples in record["train_samples"]:
@@ -41,8 +41,8 @@ def regime_differences(
                         train_samples=samples,
                     )
                     key = (std, strength, samples, budget)
-                    found[key] = paired_difference(runs, method, baseline, percent)
-    return found
+                    differences[key] = paired_difference(runs, method, baseline, percent)
+    return differences
 
 
 def _percent(place: int) -> Callable[[Mapping[str, Any]], float]:
@@ -160,7 +160,6 @@ def interval_columns(
             axis.set_xlabel("points")
         axes[0].set_yticks(places, list(records), color=INK)
         axes[0].set_ylabel("data, setting")
-        handles, labels = axes[0].get_legend_handles_labels()
-        made.legend(handles, labels, loc="outside lower center", ncols=len(baselines), fontsize=9)
+        legend_below(made, axes[0], len(baselines))
         made.suptitle(title, fontsize=11)
     return made

@@ -6,9 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rollingq_core.plots.style import COLOURS, INK, figure
-
-STYLES = {"audio": "-", "visual": "--", "text": ":"}
+from rollingq_core.plots.style import COLOURS, INK, figure, looks_of
 
 
 def run_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
@@ -27,9 +25,9 @@ def run_curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
         imbalance, share, accuracy = axes
         imbalance.plot(epochs, [r["air"] for r in fused], color=COLOURS["query"], marker=".")
         imbalance.axhline(0, color=COLOURS["noise"], linewidth=0.8)
-        for name in fused[0]["share"] if fused else ():
+        for name, look in looks_of(fused[0]["share"] if fused else ()).items():
             curve = [r["share"][name] for r in fused]
-            share.plot(epochs, curve, STYLES.get(name, "-"), color=COLOURS[name], label=name)
+            share.plot(epochs, curve, look["linestyle"], color=look["color"], label=name)
         for name, line in (("train", ":"), ("validation", "-")):
             curve = [100 * r[f"{name}_accuracy"] for r in fused]
             accuracy.plot(epochs, curve, line, color=INK, label=name)

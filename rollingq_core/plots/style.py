@@ -4,11 +4,12 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rollingq_core import methods
@@ -40,6 +41,13 @@ LINES: dict[str, dict[str, Any]] = {
     "ogm-ge": {"color": "#7F7F7F", "linestyle": (0, (5, 3)), "marker": "x"},
     "pmr": {"color": "#7F7F7F", "linestyle": (0, (1, 1)), "marker": "*"},
 }
+# Nor is it where modalities are drawn.
+MODALITIES: dict[str, dict[str, str]] = {
+    "audio": {"color": COLOURS["audio"], "linestyle": "-", "marker": "o", "hatch": ""},
+    "visual": {"color": COLOURS["visual"], "linestyle": "--", "marker": "s", "hatch": "////"},
+    "text": {"color": COLOURS["text"], "linestyle": ":", "marker": "^", "hatch": "xxxx"},
+}
+FURTHER = {"color": "#56B4E9", "linestyle": "-.", "marker": "D", "hatch": "++++"}
 PLAIN: dict[str, Any] = {"color": "#7F7F7F", "linestyle": "-", "marker": "h"}
 
 
@@ -57,6 +65,24 @@ class _Looks(Mapping):
 
 
 METHODS = _Looks()
+
+
+def looks_of(modalities: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return how each modality is drawn.
+
+    Those that the book knows look as they always do. The others, in their order, take the looks of
+    those that are not among them.
+    """
+    names = list(dict.fromkeys(modalities))
+    free = iter([look for name, look in MODALITIES.items() if name not in names])
+    return {name: MODALITIES.get(name) or next(free, FURTHER) for name in names}
+
+
+def colour_of(modality: str) -> str:
+    """Return the colour of a modality that is drawn by itself."""
+    return looks_of([modality])[modality]["color"]
+
+
 WIDTH = 6.4
 # A figure has two faces; which of them is seen depends on the width of the column it stands in.
 FACES = (
@@ -124,6 +150,12 @@ def figure(
             made.suptitle(made.get_suptitle(), x=0.01, horizontalalignment="left", fontsize=11)
 
 
+def legend_below(made: Figure, axis: Axes, columns: int) -> None:
+    """Put one legend below all panels; ``axis`` is one that has all its lines."""
+    handles, labels = axis.get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
+
+
 class BookFigure:
     """A drawn figure with its caption and a text for those who can't see it.
 
@@ -181,13 +213,13 @@ def _shortened(svg: str) -> str:
     svg = re.sub(r">\s+<", "><", svg)
     names = dict.fromkeys(re.findall(r'\bid="([a-z][0-9a-f]{10})"', svg))
     short = {name: f"{name[0]}{number}" for number, name in enumerate(names)}
-    svg = re.sub(r"\b[a-z][0-9a-f]{10}\b", lambda found: short.get(found[0], found[0]), svg)
+    svg = re.sub(r"\b[a-z][0-9a-f]{10}\b", lambda match: short.get(match[0], match[0]), svg)
     return re.sub(
         r'\b([dxy])="([^"]*)"',
-        lambda found: f'{found[1]}="{re.sub(NUMBER, _rounded, found[2])}"',
+        lambda match: f'{match[1]}="{re.sub(NUMBER, _rounded, match[2])}"',
         svg,
     )
 
 
-def _rounded(found: re.Match) -> str:
-    return f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
+def _rounded(match: re.Match) -> str:
+    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")

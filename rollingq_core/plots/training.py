@@ -10,8 +10,14 @@ from rollingq_core.statistics import Rows, mean_interval, of_method, paired_diff
 from rollingq_core.tables import Table
 
 
-def epoch_curves(runs: Rows, methods: Sequence[str], first_epoch: int, title: str) -> Figure:
-    """Draw AIR, audio share, query length and gradient norms over epochs, mean and sd over seeds.
+def epoch_curves(
+    runs: Rows,
+    methods: Sequence[str],
+    first_epoch: int,
+    title: str,
+    modalities: tuple[str, str] = ("audio", "visual"),
+) -> Figure:
+    """Draw AIR, share, query length and gradient norms over epochs, mean and sd over seeds.
 
     Parameters
     ----------
@@ -23,13 +29,18 @@ def epoch_curves(runs: Rows, methods: Sequence[str], first_epoch: int, title: st
         Epochs before fusion started; the axis counts from the start of fusion.
     title
         The finding.
+    modalities
+        Whose share is drawn, and whose gradient norm is told as a multiple of its.
     """
+    favoured, other = modalities
     panels = {
         "AIR": lambda run: run["history"]["air"],
-        "attention share of audio": lambda run: [s["audio"] for s in run["history"]["share"]],
+        f"attention share of {favoured}": lambda run: [
+            share[favoured] for share in run["history"]["share"]
+        ],
         "|q|": lambda run: run["history"]["query_norm"],
-        "gradient, visual / audio": lambda run: [
-            g["visual"] / g["audio"] for g in run["history"]["gradient_norm"][first_epoch:]
+        f"gradient, {other} / {favoured}": lambda run: [
+            norm[other] / norm[favoured] for norm in run["history"]["gradient_norm"][first_epoch:]
         ],
     }
     with figure(2, 2, 4.8, sharex=True) as (made, axes):
@@ -93,21 +104,26 @@ def noise_curves(
 
 
 def accuracy_table(
-    runs: Rows, levels: Sequence[float], methods: Sequence[str], caption: str
+    runs: Rows,
+    levels: Sequence[float],
+    methods: Sequence[str],
+    caption: str,
+    favoured: str = "audio",
 ) -> Table:
-    """Return accuracies in %, mean ± sd over seeds, and attention's shares, a row a method."""
+    """Return accuracies in %, mean ± sd over seeds, and attention's shares, a row a method.
+
+    ``favoured`` is the modality that the noise is in; its share is the one that is told.
+    """
     rows = []
     for method in methods:
-        found = of_method(runs, method)
-        table = np.array([run["accuracy"] for run in found]) * 100
-        normal, noisy = (
-            np.mean([r[key] for r in found]) for key in ("share_normal", "share_noisy")
-        )
+        own = of_method(runs, method)
+        table = np.array([run["accuracy"] for run in own]) * 100
+        normal, noisy = (np.mean([r[key] for r in own]) for key in ("share_normal", "share_noisy"))
         cells = [
             f"{mean:.1f} ± {sd:.1f}"
             for mean, sd in zip(table.mean(axis=0), table.std(axis=0, ddof=1), strict=True)
         ]
-        pearson = np.mean([run["pearson"] for run in found])
+        pearson = np.mean([run["pearson"] for run in own])
         rows.append(
             [
                 METHODS[method]["label"],
@@ -116,7 +132,8 @@ def accuracy_table(
                 "none" if method == "uniform" else signed(pearson, 2),
             ]
         )
-    header = ["method", *(f"noise {level:g}" for level in levels), "audio share", "correlation"]
+    header = ["method", *(f"noise {level:g}" for level in levels)]
+    header += [f"{favoured} share", "correlation"]
     return Table(header, rows, caption)
 
 

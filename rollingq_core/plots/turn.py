@@ -8,36 +8,43 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from rollingq_core.models.predictions import Predictions
-from rollingq_core.plots.style import COLOURS, INK, figure
+from rollingq_core.plots.style import COLOURS, INK, MODALITIES, figure, looks_of
 
 # Direction of the query on the page, in degrees clockwise from the top.
 QUERY_AT = 40
 
 
 def keys_around_query(
-    answers: Predictions, turn: float | None, title: str | None, every: int = 4
+    answers: Predictions,
+    turn: float | None,
+    title: str | None,
+    every: int = 4,
+    modalities: tuple[str, str] = ("audio", "visual"),
 ) -> Figure:
-    """Draw average keys at their true angles to the query, audio on one side, vision on the other.
+    """Draw average keys at their true angles to the query, a modality on each side of it.
 
     A key's distance from the middle is its norm. The arrows have one length, whatever the query's.
 
     Parameters
     ----------
     answers
-        A model's answers, with audio as the first modality and vision as the second.
+        A model's answers.
     turn
-        Angle from the query to the anchor in radians, drawn on vision's side; None for no anchor.
+        Angle from the query to the anchor in radians, drawn on the second modality's side; None
+        for no anchor.
     title
         The finding.
     every
         Draw each ``every``-th sample.
+    modalities
+        The first two of the model, in its order.
     """
     assert answers.key_norms is not None  # as the model has attention
     assert answers.cosines is not None
     with figure(height=3.3) as (made, axis):
         reach = float(answers.key_norms.quantile(0.9))
-        kinds = (("audio", "o", 1), ("visual", "s", -1))
-        for index, (name, marker, side) in enumerate(kinds):
+        for index, (name, look) in enumerate(looks_of(modalities).items()):
+            side = (1, -1)[index]
             angles = np.arccos(answers.cosines[::every, index].clamp(-1, 1).numpy())
             places = _place(side * angles, answers.key_norms[::every, index].numpy())
             axis.scatter(
@@ -45,11 +52,11 @@ def keys_around_query(
                 s=14,
                 alpha=0.55,
                 linewidths=0,
-                color=COLOURS[name],
-                marker=marker,
+                color=look["color"],
+                marker=look["marker"],
             )
             below = (places[0].mean(), places[1].min() - 0.1 * reach)
-            _label(axis, below, f"{name} keys", COLOURS[name])
+            _label(axis, below, f"{name} keys", look["color"])
         _arrow(axis, 0.0, 0.8 * reach, COLOURS["query"])
         _label(axis, _at(0.05, 0.9 * reach), "query", COLOURS["query"])
         if turn is not None:
@@ -76,7 +83,8 @@ def cost_of_turn(
         When each value was measured, shape ``[N]``; the epoch of the turn occurs twice, before it
         and after it.
     curves
-        By axis label: values of each run, shape ``[runs, N]``.
+        By axis label: values of each run, shape ``[runs, N]``. A label that names a modality gives
+        the curve its colour.
     turned
         Epoch of the turn.
     title
@@ -89,7 +97,8 @@ def cost_of_turn(
         for axis, (label, runs) in zip(axes[:, 0], curves.items(), strict=True):
             values = np.asarray(runs, dtype=float)
             mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
-            colour = COLOURS["audio"] if "audio" in label else INK
+            named = (look["color"] for name, look in MODALITIES.items() if name in label)
+            colour = next(named, INK)
             axis.plot(epochs, mean, color=colour, marker=".")
             axis.fill_between(epochs, mean - spread, mean + spread, color=colour, alpha=0.18, lw=0)
             axis.axvline(turned, color=COLOURS["query"], linestyle=":", linewidth=1.4)

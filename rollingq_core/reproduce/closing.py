@@ -1,6 +1,7 @@
 """The table that a recipe ends with: each method's means over the seeds, and what differs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from rollingq_core._extras import needs
@@ -9,7 +10,13 @@ with needs("train"):
     import numpy as np
 
     from rollingq_core.methods import METHODS
-    from rollingq_core.statistics import Rows, of_method, paired_difference, signed
+    from rollingq_core.statistics import (
+        Rows,
+        mean_interval,
+        of_method,
+        paired_difference,
+        signed,
+    )
     from rollingq_core.tables import Table
 
 # From a run to its number, or to None where it has none.
@@ -44,17 +51,69 @@ def by_modality(record: dict[str, Any]) -> Table:
 
 def numbers(record: dict[str, Any]) -> Table:
     """Return the mean of each number that is a run's own."""
-    first = record["runs"][0]
+    first, runs = record["runs"][0], record["runs"]
     columns = {
         name: _own(name)
-        for name, value in first.items()
-        if isinstance(value, int | float) and name not in ("seed", "p_value")
+        # Some runs may lack a number.
+        for name in first
+        if any(isinstance(run[name], int | float) for run in runs)
+        and name not in ("seed", "p_value")
     }
     for name, value in first.items():
         if isinstance(value, dict):
             for key in value:
-                columns[f"{name} {key}"] = _part(name, key)
-    return over_seeds(record["runs"], columns, "Mean over seeds", digits=3)
+                columns[f"{name} {key}"] = _entry(name, key)
+    return over_seeds(runs, columns, "The test's numbers", digits=3)
+
+
+def by_rho_and_beta(record: dict[str, Any]) -> Table:
+    """Return what RollingQ adds to vanilla's accuracy under noise alone, for each rho and beta."""
+    value = _at("accuracy", -1)
+    vanilla = {run["seed"]: value(run) for run in of_method(record["runs"], BASELINE)}
+    gains: dict[tuple[int, int], list[float]] = {}
+    for run in record["runs"]:
+        for rho, beta in run["cells"]:
+            gains.setdefault((rho, beta), []).append(value(run) - vanilla[run["seed"]])
+    rows = [
+        [f"rho {rho:g}", *(_gain(gains[i, j]) for j in range(len(record["betas"])))]
+        for i, rho in enumerate(record["rhos"])
+    ]
+    titles = [f"beta {beta:g}" for beta in record["betas"]]
+    return Table(["", *titles], rows, _gains("under noise alone", len(vanilla)))
+
+
+def by_regime(record: dict[str, Any]) -> Table:
+    """Return what RollingQ adds to vanilla's accuracy under noise, by regime and budget."""
+    value = _at("accuracy", record["levels"].index(0.5))
+    axes = ("cls_std", "visual_strength", "train_samples")
+    rows = []
+    for regime in product(*(record[axis] for axis in axes)):
+        runs = [run for run in record["runs"] if tuple(run[axis] for axis in axes) == regime]
+        vanilla = [value(run) for run in of_method(runs, BASELINE)]
+        cells = []
+        for budget in record["budgets"]:
+            turned = [run for run in runs if run["max_rotations"] == budget]
+            found = [value(run) for run in of_method(turned, "mt+rollingq")]
+            cells.append(_gain([a - b for a, b in zip(found, vanilla, strict=True)]))
+        rows.append([", ".join(f"{x:g}" for x in regime), *cells])
+    titles = [f"at most {budget} turn{'s' * (budget > 1)}" for budget in record["budgets"]]
+    caption = _gains("at noise level 0.5", len(record["seeds"]))
+    return Table(["sharpness, vision, samples", *titles], rows, caption)
+
+
+def _gain(differences: Sequence[float]) -> str:
+    if len(differences) < 2:
+        return signed(differences[0], 1)
+    mean, half = mean_interval(differences)
+    # What has no star stands where the digits of the others do.
+    return signed(mean, 1) + ("*" if abs(mean) > half else " ")
+
+
+def _gains(where: str, count: int) -> str:
+    return (
+        f"{_label('mt+rollingq')} − {_label(BASELINE)} {where}, in points of test accuracy: mean "
+        f"over {count} seed{'s' * (count != 1)}, with a star where the 95 % interval leaves out 0."
+    )
 
 
 def _at(name: str, index: int) -> Column:
@@ -69,7 +128,7 @@ def _own(name: str) -> Column:
     return lambda run: run[name]
 
 
-def _part(name: str, key: str) -> Column:
+def _entry(name: str, key: str) -> Column:
     return lambda run: run[name][key]
 
 
@@ -101,8 +160,8 @@ def over_seeds(
     count = len({run["seed"] for run in runs})
     rows = []
     for name in names:
-        found = of_method(runs, name)
-        cells = [_cell([value(run) for run in found], digits) for value in columns.values()]
+        own = of_method(runs, name)
+        cells = [_cell([value(run) for run in own], digits) for value in columns.values()]
         rows.append([_label(name), *cells])
     text = f"{caption}: mean ± sd over {count} seed{'s' * (count != 1)}."
     if baseline in names and len(names) > 1 and count > 1:

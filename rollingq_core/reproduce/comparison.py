@@ -22,8 +22,8 @@ with needs("train", "data"):
     from rollingq_core.runs.sweep import sweep
     from rollingq_core.settings import SETTINGS
 
-# Seeds trained as one batch, and kept as one part.
-TOGETHER = 3
+# Seeds trained as one batch, and kept as one chunk.
+SEEDS_A_BATCH = 3
 
 
 def report(reports: Mapping[str, Report], method: str, seed: int, run: Run) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def run_seeds(
         seeds,
         report=partial(report, reports),
         methods=methods,
-        together=2 * len(seeds),
+        batch=2 * len(seeds),
         progress=False,
     )
     return sorted(rows, key=lambda r: (seeds.index(r["seed"]), methods.index(r["method"])))
@@ -114,13 +114,13 @@ def reproduce(
             "levels": list(LEVELS),
         }
         heads[Path(out) / f"{name}.json"] = (head, partial(_of_recipe, recipe))
-    groups = [seeds[start : start + TOGETHER] for start in range(0, len(seeds), TOGETHER)]
-    parts = {
+    groups = [seeds[start : start + SEEDS_A_BATCH] for start in range(0, len(seeds), SEEDS_A_BATCH)]
+    chunks = {
         "-".join(map(str, group)): (reports, methods, data_name, setting_name, group)
         for group in groups
     }
     folder = Path(out) / f"{'-'.join(names.values())}.parts"
-    records = compute_records(heads, folder, run_seeds, parts, jobs=jobs)
+    records = compute_records(heads, folder, run_seeds, chunks, jobs=jobs)
     return {recipe: records[Path(out) / f"{name}.json"] for recipe, name in names.items()}
 
 

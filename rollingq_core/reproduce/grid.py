@@ -21,13 +21,13 @@ def report(method: str, seed: int, run: Run) -> dict[str, Any]:
     row = summarise(method, seed, run)
     curves = row["history"]
     return {
-        "air": [round(x, 3) for x in curves["air"]],
-        "share": [round(x[run.favoured], 3) for x in curves["share"]],
-        "query_norm": [round(x, 2) for x in curves["query_norm"]],
-        "validation_accuracy": [round(x, 3) for x in curves["validation_accuracy"]],
+        "air": [round(value, 3) for value in curves["air"]],
+        "share": [round(value[run.favoured], 3) for value in curves["share"]],
+        "query_norm": [round(value, 2) for value in curves["query_norm"]],
+        "validation_accuracy": [round(value, 3) for value in curves["validation_accuracy"]],
         "rotations": [event["epoch"] for event in row["events"]],
         "angles": [round(event["angle"], 3) for event in row["events"]],
-        "accuracy": [round(x, 4) for x in row["accuracy"]],
+        "accuracy": [round(value, 4) for value in row["accuracy"]],
         **{name: round(row[name], 3) for name in ("share_normal", "share_noisy", "pearson")},
     }
 
@@ -71,20 +71,20 @@ def reproduce(
 
 def run_seed(seed: int) -> list[dict[str, Any]]:
     """Return the distinct runs of one seed, vanilla first."""
-    found = sweep(
+    swept = sweep(
         "synthetic",
         SETTINGS["T"],
         [seed],
         over={"rho": RHOS, "beta": BETAS},
         methods=("mt", "mt+rollingq"),
         report=report,
-        together=1 + len(RHOS) * len(BETAS),
+        batch=1 + len(RHOS) * len(BETAS),
         progress=False,
     )
     rows: list[dict[str, Any]] = []
-    for row in found:
+    for row in swept:
         rho, beta = row.pop("rho"), row.pop("beta")
-        same = [one for one in rows if _numbers(one) == _numbers(row)]
+        same = [earlier for earlier in rows if _numbers(earlier) == _numbers(row)]
         if not same:
             rows.append(row | {"cells": []})
             same = rows[-1:]

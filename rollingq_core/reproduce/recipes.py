@@ -62,9 +62,15 @@ RECIPES = {
     "conflict": Recipe("whom a model follows", Tested("conflict"), table=closing.numbers),
     "calibration": Recipe("confidence under noise", Tested("calibration")),
     "grid": Recipe(
-        "the map of rho and beta", compute=grid.reproduce, seeds=TUNING_SEEDS, options=()
+        "the map of rho and beta",
+        compute=grid.reproduce,
+        seeds=TUNING_SEEDS,
+        options=(),
+        table=closing.by_rho_and_beta,
     ),
-    "regimes": Recipe("when the anchor helps", compute=regimes.reproduce, options=()),
+    "regimes": Recipe(
+        "when the anchor helps", compute=regimes.reproduce, options=(), table=closing.by_regime
+    ),
     "scale": Recipe(
         "methods at the size of a profile",
         compute=scale.reproduce,

@@ -28,7 +28,7 @@ def report(method: str, seed: int, run: Run) -> dict[str, Any]:
     response = under_noise(run.model, run.data.test, run.favoured, LEVELS, draws=1, seed=seed)
     last = run.result.history[-1]
     return {
-        "accuracy": [round(x, 4) for x in response.accuracy.tolist()],
+        "accuracy": [round(value, 4) for value in response.accuracy.tolist()],
         "share_normal": round(float(contrast.share[0].mean()), 3),
         "share_noisy": round(float(contrast.share[1].mean()), 3),
         "pearson": round(contrast.pearson, 3),
@@ -45,17 +45,9 @@ def reproduce(
 
     Parameters
     ----------
-    seeds
-        One run of each a seed.
-    out
-        The record to write; a call that was cut off goes on where it stopped.
-    jobs
-        Processes to use.
-
-    Raises
-    ------
-    ValueError
-        Seeds that are no integers of at least 0 or come twice, or ``jobs`` below 1.
+    seeds, out, jobs
+        One run of each a seed, else as in :func:`rollingq_core.reproduce.grid.reproduce`, which
+        also tells what is refused.
     """
     seeds = require_seeds(seeds)
     axes = {"cls_std": SHARPNESS, "visual_strength": VISUAL, "train_samples": SIZES}
@@ -71,8 +63,10 @@ def reproduce(
         "levels": LEVELS,
     }
     regimes = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
-    parts = {"-".join(f"{x:g}" for x in regime.values()): (regime, seeds) for regime in regimes}
-    return compute_record(out, head, run_regime, parts, jobs=jobs)
+    chunks = {
+        "-".join(f"{value:g}" for value in regime.values()): (regime, seeds) for regime in regimes
+    }
+    return compute_record(out, head, run_regime, chunks, jobs=jobs)
 
 
 def run_regime(regime: dict[str, Any], seeds: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -89,4 +83,6 @@ def run_regime(regime: dict[str, Any], seeds: tuple[int, ...]) -> list[dict[str,
         visual_strength=regime["visual_strength"],
         train_samples=regime["train_samples"],
     )
-    return [{name: x for name, x in row.items() if name != "data_hash"} | regime for row in rows]
+    return [
+        {name: value for name, value in row.items() if name != "data_hash"} | regime for row in rows
+    ]

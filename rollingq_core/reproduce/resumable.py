@@ -1,4 +1,4 @@
-"""A record computed in parts, each of which survives when the computation is cut off."""
+"""A record computed in chunks, each of which survives when the computation is cut off."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,55 +27,55 @@ def require_seeds(seeds: Iterable[int]) -> tuple[int, ...]:
     wrong = ValueError(f"seeds: got {seeds!r}, expected one or more integers, none twice")
     if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
         raise wrong
-    found = [require_integer(f"seeds[{i}]", seed, at_least=0) for i, seed in enumerate(seeds)]
-    if not found or len(set(found)) < len(found):
+    numbers = [require_integer(f"seeds[{i}]", seed, at_least=0) for i, seed in enumerate(seeds)]
+    if not numbers or len(set(numbers)) < len(numbers):
         raise wrong
-    return tuple(found)
+    return tuple(numbers)
 
 
 def compute_record(
     out: str | Path,
     head: dict[str, Any],
     work: Callable[..., Rows],
-    parts: Mapping[str, tuple],
+    chunks: Mapping[str, tuple],
     *,
     jobs: int = 2,
     gpu: str | None = None,
 ) -> dict[str, Any]:
-    """Compute the rows of all parts, and write them as one record.
+    """Compute the rows of all chunks, and write them as one record.
 
     Parameters
     ----------
     out
         The record to write.
     head
-        What the record begins with. Its ``config`` tells parts of this record from others.
-    work, parts, jobs, gpu
+        What the record begins with. Its ``config`` tells chunks of this record from others.
+    work, chunks, jobs, gpu
         As in :func:`compute_records`.
 
     Returns
     -------
     dict
-        ``head``, ``seconds`` (of all parts together), ``wall_seconds``, the provenance, and
-        ``runs``: the rows in the order of ``parts``.
+        ``head``, ``seconds`` (of all chunks), ``wall_seconds``, the provenance, and
+        ``runs``: the rows in the order of ``chunks``.
     """
     out = Path(out)
     heads = {out: (head, lambda row: row)}
-    return compute_records(heads, out.with_suffix(".parts"), work, parts, jobs=jobs, gpu=gpu)[out]
+    return compute_records(heads, out.with_suffix(".parts"), work, chunks, jobs=jobs, gpu=gpu)[out]
 
 
 def compute_records(
     heads: Mapping[Path, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]],
     folder: Path,
     work: Callable[..., Rows],
-    parts: Mapping[str, tuple],
+    chunks: Mapping[str, tuple],
     *,
     jobs: int = 2,
     gpu: str | None = None,
 ) -> dict[Path, dict[str, Any]]:
-    """Compute the rows of all parts once, and write several records of them.
+    """Compute the rows of all chunks once, and write several records of them.
 
-    Each finished part is kept until the records are complete, so that the same call goes on where
+    Each finished chunk is kept until the records are complete, so that the same call goes on where
     one that was cut off has stopped.
 
     Parameters
@@ -83,11 +83,11 @@ def compute_records(
     heads
         By the record's file: what it begins with, and what it keeps of a row.
     folder
-        Where finished parts are kept meanwhile.
+        Where finished chunks are kept meanwhile.
     work
-        From the values of a part to its rows.
-    parts
-        The values by the part's name.
+        From the values of a chunk to its rows.
+    chunks
+        The values by the chunk's name.
     jobs
         Processes to use.
     gpu
@@ -96,18 +96,18 @@ def compute_records(
     Raises
     ------
     ValueError
-        ``jobs`` is no integer of at least 1, or a finished part was changed since it was written.
+        ``jobs`` is no integer of at least 1, or a finished chunk was changed since it was written.
     """
     jobs = require_integer("jobs", jobs, at_least=1)
     started = time.monotonic()
     config = {path.stem: head["config"] for path, (head, _) in heads.items()}
     tasks = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(_part)(folder, name, config, work, values) for name, values in parts.items()
+        delayed(_chunk)(folder, name, config, work, values) for name, values in chunks.items()
     )
-    with _progress(folder, parts) as done:
-        finished = [done(part) for part in tasks]
+    with _progress(folder, chunks) as done:
+        finished = [done(chunk) for chunk in tasks]
     spent = {
-        "seconds": sum(part["seconds"] for part in finished),
+        "seconds": sum(chunk["seconds"] for chunk in finished),
         "wall_seconds": time.monotonic() - started,
     }
     records = {
@@ -115,38 +115,38 @@ def compute_records(
             **head,
             **spent,
             **provenance(gpu),
-            "runs": [keep(row) for part in finished for row in part["rows"]],
+            "runs": [keep(row) for chunk in finished for row in chunk["rows"]],
         }
         for path, (head, keep) in heads.items()
     }
     for path, record in records.items():
         delete_unfinished(path)
         write_record(path, record)
-    for name in parts:
+    for name in chunks:
         delete_unfinished(folder / f"{name}.json")
         (folder / f"{name}.json").unlink()
-    if not any(folder.iterdir()):  # parts of a longer run that was cut off may be there still
+    if not any(folder.iterdir()):  # chunks of a longer run that was cut off may be there still
         folder.rmdir()
     return records
 
 
 @contextmanager
 def _progress(folder: Path, names: Iterable[str]) -> Iterator[Callable[[T], T]]:
-    """Show how many parts are done, and how many epochs all processes have trained.
+    """Show how many chunks are done, and how many epochs all processes have trained.
 
-    Yields what each finished part is passed through.
+    Yields what each finished chunk is passed through.
     """
     names, ended = list(names), Event()
-    with tqdm(total=len(names), desc=folder.stem, unit="part") as bar:
+    with tqdm(total=len(names), desc=folder.stem, unit="chunk") as bar:
 
         def watch() -> None:
             while not ended.wait(0.5):
                 sizes = [_size(_epochs_file(folder, name)) for name in names]
                 bar.set_postfix(epochs=sum(sizes))
 
-        def done(part: T) -> T:
+        def done(chunk: T) -> T:
             bar.update()
-            return part
+            return chunk
 
         watcher = Thread(target=watch, daemon=True)
         watcher.start()
@@ -160,7 +160,7 @@ def _progress(folder: Path, names: Iterable[str]) -> Iterator[Callable[[T], T]]:
 
 
 def _epochs_file(folder: Path, name: str) -> Path:
-    """Return the file that holds a byte for each epoch that a part has trained."""
+    """Return the file that holds a byte for each epoch that a chunk has trained."""
     return folder / f".{name}.epochs"
 
 
@@ -177,18 +177,20 @@ def _add_epoch(path: Path) -> None:
         file.write(b".")
 
 
-def _part(
+def _chunk(
     folder: Path, name: str, config: dict[str, Any], work: Callable[..., Rows], values: tuple
 ) -> dict[str, Any]:
     try:
-        part = read_record(name, folder)
+        chunk = read_record(name, folder)
     except FileNotFoundError:
-        part = {"config": None}
-    if part["config"] != rounded(config):  # as the record has it, where a tuple is a list
+        chunk = {"config": None}
+    if chunk["config"] != rounded(config):  # as the record has it, where a tuple is a list
         begun = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
-        with ticks_heard_by(partial(_add_epoch, _epochs_file(folder, name))):
+        counted = _epochs_file(folder, name)
+        counted.unlink(missing_ok=True)  # by one that was killed
+        with ticks_heard_by(partial(_add_epoch, counted)):
             rows = work(*values)
-        part = {"config": config, "rows": rows, "seconds": time.monotonic() - begun}
-        write_record(folder / f"{name}.json", part)
-    return part
+        chunk = {"config": config, "rows": rows, "seconds": time.monotonic() - begun}
+        write_record(folder / f"{name}.json", chunk)
+    return chunk

@@ -32,7 +32,7 @@ def tested(method: str, seed: int, run: Run) -> dict[str, Any]:
     noisy = ("accuracy", "shares", "share_normal", "share_noisy", "pearson")
     row = dict(next(iter(by_modality.values())))
     for name in noisy:
-        row[name] = {modality: found[name] for modality, found in by_modality.items()}
+        row[name] = {modality: numbers[name] for modality, numbers in by_modality.items()}
     return row
 
 
@@ -105,10 +105,10 @@ def reproduce(
         "seeds": seeds,
         "levels": LEVELS,
     }
-    parts = {
+    chunks = {
         str(seed): (data_name, profile, seed, out.with_suffix(""), precision or "32-true")
         for seed in seeds
     }
     on_gpu = PROFILES[profile].accelerator != "cpu" and torch.cuda.is_available()
     gpu = torch.cuda.get_device_name() if on_gpu else None
-    return compute_record(out, head, run_seed, parts, jobs=jobs, gpu=gpu)
+    return compute_record(out, head, run_seed, chunks, jobs=jobs, gpu=gpu)

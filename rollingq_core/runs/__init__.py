@@ -3,6 +3,6 @@
 from rollingq_core._extras import needs
 
 with needs("train", "data"):
-    from rollingq_core.runs.run import Plan, Run, plan, train
+    from rollingq_core.runs.run import Prepared, Run, prepare, train
 
-__all__ = ["Plan", "Run", "plan", "train"]
+__all__ = ["Prepared", "Run", "prepare", "train"]

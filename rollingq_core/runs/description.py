@@ -29,7 +29,7 @@ with needs("train", "data"):
     from rollingq_core.methods import METHODS
     from rollingq_core.models.paper import build_paper_model, build_small_paper_model
     from rollingq_core.models.small import build_model, input_shapes
-    from rollingq_core.runs.run import Plan, plan
+    from rollingq_core.runs.run import Prepared, prepare
 
 VARIABLE = "ROLLINGQ_PROFILE"
 
@@ -140,18 +140,18 @@ class RunDescription:
         samples = PROFILES[self.profile].samples
         return data if samples is None else few(data, samples)
 
-    def plan(
+    def prepare(
         self,
         data: DataSplits,
         *,
         pretrained: bool = False,
         schedule: Sequence[RotationEvent] | None = None,
-    ) -> Plan:
-        """Return the run, not begun; ``schedule`` as in :func:`rollingq_core.runs.plan`."""
+    ) -> Prepared:
+        """Return the run, not begun; ``schedule`` as in :func:`rollingq_core.runs.prepare`."""
         build = PROFILES[self.profile].build
         if pretrained:
             build = partial(build, pretrained=True)
-        return plan(self.method, data, self.setting, self.seed, schedule, build)
+        return prepare(self.method, data, self.setting, self.seed, schedule, build)
 
     def as_dict(self) -> dict[str, Any]:
         """Return numbers and strings only, as :meth:`from_dict` reads them."""
@@ -163,9 +163,9 @@ class RunDescription:
         try:
             setting = dict(content["setting"])
             setting["training"] = TrainingConfig(**setting["training"])
-            found = cls(**{**content, "setting": Setting(**setting)})
-            found.measured["data_hash"], found.measured["shapes"], found.measured["classes"]
-            return found
+            run = cls(**{**content, "setting": Setting(**setting)})
+            run.measured["data_hash"], run.measured["shapes"], run.measured["classes"]
+            return run
         except (TypeError, KeyError) as error:
             raise ValueError(f"content: got no description of a run ({error})") from error
 

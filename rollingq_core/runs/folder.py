@@ -69,7 +69,7 @@ def train_in(
     checkpoint = folder / CHECKPOINT
     # A run that goes on has its weights in the checkpoint.
     fresh = not checkpoint.exists()
-    model, config, observers = wanted.plan(
+    model, config, observers = wanted.prepare(
         data, pretrained=wanted.pretrained and fresh, schedule=schedule
     )
     history: History = []
@@ -116,7 +116,7 @@ def load_trained(
     ValueError
         It is damaged, of another run, or has no epoch to select yet.
     """
-    model, config, observers = description.plan(data)
+    model, config, observers = description.prepare(data)
     trained_on = replace(data, data_hash=description.measured["data_hash"])
     identity = run_identity(model, trained_on, config, observers)
     for options in identity.values():
@@ -149,8 +149,10 @@ def evaluated_in(folder: str | Path, data: str, test: str) -> list[dict[str, Any
     test
         The test's name, for example ``"noise"``.
     """
-    found = [read_record(test, path.parent) for path in sorted(Path(folder).glob(f"*/{test}.json"))]
-    return [record for record in found if record["config"]["data"] == data]
+    records = [
+        read_record(test, path.parent) for path in sorted(Path(folder).glob(f"*/{test}.json"))
+    ]
+    return [record for record in records if record["config"]["data"] == data]
 
 
 def read_description(folder: Path) -> RunDescription:
@@ -170,12 +172,12 @@ def read_description(folder: Path) -> RunDescription:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def require_same(folder: Path, found: RunDescription, wanted: RunDescription) -> None:
+def require_same(folder: Path, held: RunDescription, wanted: RunDescription) -> None:
     """Raise a ``ValueError`` that names the differences where a folder holds another run."""
-    one, two = (flat(replace(x, measured={}).as_dict()) for x in (found, wanted))
-    names = [name for name in one if one[name] != two[name]]
+    own, asked = (flat(replace(content, measured={}).as_dict()) for content in (held, wanted))
+    names = [name for name in own if own[name] != asked[name]]
     if names:
-        of, instead = (", ".join(f"{n} {x[n]!r}" for n in names) for x in (one, two))
+        of, instead = (", ".join(f"{n} {content[n]!r}" for n in names) for content in (own, asked))
         raise ValueError(f"folder: {folder} holds a run of {of}; expected {instead}, or no run")
 
 
@@ -188,10 +190,10 @@ def write_json(path: Path, content: Any) -> None:
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested dicts as one, with dots in its names."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in content.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
+            flattened |= flat(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = value
-    return found
+            flattened[prefix + name] = value
+    return flattened

@@ -73,12 +73,12 @@ def numbers(record: dict[str, Any]) -> dict[str, float | None]:
 
     A rotation counts as its angle in radians, none as 0.
     """
-    found: dict[str, float | None] = {}
+    row: dict[str, float | None] = {}
     for name, value in record.items():
         if name == "rotation":
-            found["rotation_angle"] = value["angle"] if value else 0.0
+            row["rotation_angle"] = value["angle"] if value else 0.0
         elif isinstance(value, dict):
-            found |= {f"{name}.{key}": number for key, number in value.items()}
+            row |= {f"{name}.{key}": number for key, number in value.items()}
         elif not isinstance(value, str):
-            found[name] = value
-    return found
+            row[name] = value
+    return row

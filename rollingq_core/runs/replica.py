@@ -36,12 +36,11 @@ def _traits(replica: Replica) -> dict[str, Any]:
 
 def data_sizes(data: DataSplits) -> tuple:
     """Return the shapes of all that training reads: replicas of one batch share them."""
-    return tuple(
-        (name, *x.shape)
-        for split in (data.train, data.validation)
-        for part in (split.inputs, split.padding)
-        for name, x in part.items()
-    )
+    sizes: list[tuple] = []
+    for split in (data.train, data.validation):
+        sample, _ = split.__getitems__([0])
+        sizes.append((len(split), *((name, *values.shape) for name, values in sample.items())))
+    return tuple(sizes)
 
 
 def require_alike(replicas: Sequence[Replica]) -> None:

@@ -93,12 +93,14 @@ def fit_replicas(replicas: Sequence[Replica]) -> list[TrainingResult]:
                 seen = last if estimate == "last_batch" else observed
                 observer.running.sums = _row(seen, row)  # type: ignore[attr-defined]
                 records[-1] |= observer.end_epoch(replica.model, replica.data.train)
-        stack.part(optimizer)
+        stack.separate(optimizer)
         judged = _validate(stack) if fusing else {}  # with the query as turned just now
         for row, run, record in zip(stack.rows, runs, records, strict=True):
-            found = {name: float(x[row]) for name, x in judged.items()}
-            require_finite_in("validation_loss", found.get("validation_loss", 0.0), record["epoch"])
-            run.close_epoch(record | found)
+            scores = {name: float(values[row]) for name, values in judged.items()}
+            require_finite_in(
+                "validation_loss", scores.get("validation_loss", 0.0), record["epoch"]
+            )
+            run.close_epoch(record | scores)
         tick()
     for replica, run in zip(replicas, runs, strict=True):
         replica.model.load_state_dict(run.best["model"])
@@ -127,13 +129,13 @@ class _Stack:
         self.device = next(iter(self.state.values())).device
 
     def _group(self, keys: Sequence[Hashable]) -> None:
-        found = {key: index for index, key in reversed([*enumerate(keys)])}
-        firsts = sorted(found.values())
-        self.rows = [firsts.index(found[key]) for key in keys]
+        first_place = {key: index for index, key in reversed([*enumerate(keys)])}
+        firsts = sorted(first_place.values())
+        self.rows = [firsts.index(first_place[key]) for key in keys]
         self.leaders = [self.replicas[first] for first in firsts]
 
     @torch.no_grad()
-    def part(self, optimizer: torch.optim.Optimizer) -> None:
+    def separate(self, optimizer: torch.optim.Optimizer) -> None:
         """Give a row of its own to each replica whose buffers are no longer those of its row."""
         buffers = [dict(r.model.named_buffers()) for r in self.replicas]
         rows, count = self.rows, len(self.leaders)
@@ -171,7 +173,7 @@ class _Stack:
 
     def gradient_norms(self) -> Tensor:
         """Return the gradient norm of each modality's encoder, ``[R, M]``."""
-        found = [
+        norms = [
             [
                 stacked.grad.flatten(1).norm(dim=1)
                 for name, stacked in self.parameters.items()
@@ -179,7 +181,7 @@ class _Stack:
             ]
             for modality in self.template.modalities
         ]
-        return torch.stack([torch.stack(norms).norm(dim=0) for norms in found], dim=1)
+        return torch.stack([torch.stack(own).norm(dim=0) for own in norms], dim=1)
 
 
 class _Member(NamedTuple):
@@ -214,12 +216,12 @@ def _side_by_side(
     loaders: Mapping[Any, DataLoader], places: Sequence[Hashable], device: torch.device
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Yield batches with a first axis of replicas; each reads the loader that its place names."""
-    found = list(loaders)
-    index = torch.tensor([found.index(place) for place in places], device=device)
+    keys = list(loaders)
+    index = torch.tensor([keys.index(place) for place in places], device=device)
 
-    def spread(parts: Sequence[Tensor]) -> Tensor:
-        stacked = torch.stack(list(parts)).to(device)
-        if len(found) > 1:
+    def spread(tensors: Sequence[Tensor]) -> Tensor:
+        stacked = torch.stack(list(tensors)).to(device)
+        if len(keys) > 1:
             return stacked[index]
         return stacked.expand(len(places), *stacked.shape[1:])
 

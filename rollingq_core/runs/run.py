@@ -37,7 +37,7 @@ class Run(NamedTuple):
         return self.data.favoured or modalities_of(self.data.test)[0]
 
 
-class Plan(NamedTuple):
+class Prepared(NamedTuple):
     """A run that has not begun: an untrained model, how to train it, and what has a part in it."""
 
     model: MultimodalModel
@@ -45,14 +45,14 @@ class Plan(NamedTuple):
     observers: list[Observer]
 
 
-def plan(
+def prepare(
     method: str,
     data: DataSplits,
     setting: Setting,
     seed: int,
     schedule: Sequence[RotationEvent] | None = None,
     build: Callable[..., MultimodalModel] = build_model,
-) -> Plan:
+) -> Prepared:
     """Return what :func:`train` is about to train.
 
     Its arguments are the same; ``build`` makes the model, as
@@ -62,7 +62,7 @@ def plan(
     chosen = METHODS[method]
     model = build(data, setting, seed, fusion=chosen.fusion, modalities=chosen.modalities)
     observers = chosen.observers(model, setting, seed, schedule)
-    return Plan(model, replace(setting.training, seed=seed), observers)
+    return Prepared(model, replace(setting.training, seed=seed), observers)
 
 
 def train(
@@ -111,7 +111,7 @@ def train(
         setting = SETTINGS[setting]
     if isinstance(data, str):
         data = load_dataset(data, seed=seed)
-    model, config, observers = plan(method, data, setting, seed, schedule)
+    model, config, observers = prepare(method, data, setting, seed, schedule)
     with one_thread():
         result = fit(model, data, config, observers=observers, **options)
     return Run(model, data, result, events_of(observers))

@@ -14,7 +14,7 @@ from rollingq_core.data import load_dataset
 from rollingq_core.methods import METHODS
 from rollingq_core.runs.replica import Replica, data_sizes
 from rollingq_core.runs.replicas import fit_replicas
-from rollingq_core.runs.run import Run, events_of, one_thread, plan
+from rollingq_core.runs.run import Run, events_of, one_thread, prepare
 from rollingq_core.settings import Setting
 
 # torch's random state and number of threads are the process's: where workers are threads, as they
@@ -42,7 +42,7 @@ def sweep(
     report: Callable[[str, int, Run], dict[str, Any]],
     over: Mapping[str, Sequence[float]] | None = None,
     methods: Sequence[str] = ("mt+rollingq",),
-    together: int = 32,
+    batch: int = 32,
     n_jobs: int = 1,
     progress: bool = True,
     **data_options: Any,
@@ -71,7 +71,7 @@ def sweep(
         ``{"rho": [1, 3], "beta": [0.05, 0.1]}``; the setting's own for all others.
     methods
         Some of ``METHODS``.
-    together
+    batch
         Grid points trained as one batch.
     n_jobs
         Processes; another backend of joblib, such as a Dask cluster, takes over inside
@@ -99,7 +99,7 @@ def sweep(
         raise ValueError(f"methods: got {list(methods)}, expected some of {[*METHODS]}")
     for leader in {METHODS[method].follows for method in methods} - {None, *methods}:
         raise ValueError(f"methods: got {list(methods)}, expected also {leader!r} to pair with")
-    size = require_integer("together", together, at_least=1)
+    size = require_integer("batch", batch, at_least=1)
     require_integer("n_jobs", n_jobs)
     for seed in seeds:
         require_integer("seeds", seed, at_least=0)
@@ -153,7 +153,7 @@ def _run(
                 leader = METHODS[method].follows
                 schedule = runs[point, leader].events if leader else None
                 drawn = data[point.seed]
-                model, config, observers = plan(method, drawn, own, point.seed, schedule)
+                model, config, observers = prepare(method, drawn, own, point.seed, schedule)
                 # Where a seed draws splits of another size, its runs can't be of the same batch.
                 group = groups.setdefault(data_sizes(drawn), {})
                 group[point, method] = Replica(model, drawn, config, observers)
@@ -162,15 +162,15 @@ def _run(
                 for (key, replica), result in zip(group.items(), results, strict=True):
                     events = events_of(replica.observers)
                     runs[key] = Run(replica.model, replica.data, result, events)
-        found: dict[Hashable, dict[str, Any]] = {}
+        reports: dict[Hashable, dict[str, Any]] = {}
         rows = []
         for point in points:
             for method in point.methods:
                 run = runs[point, method]
                 same = (point.seed, method, *run.events)
-                if same not in found:
-                    found[same] = report(method, point.seed, run)
-                row = found[same] | {"method": method, "seed": point.seed}
+                if same not in reports:
+                    reports[same] = report(method, point.seed, run)
+                row = reports[same] | {"method": method, "seed": point.seed}
                 row |= dict.fromkeys(names) | dict(point.options)
                 rows.append(row | {"data_hash": data[point.seed].data_hash})
         return rows

@@ -125,8 +125,8 @@ def path_sizes(model: MultimodalModel, inputs: dict[str, Tensor], labels: Tensor
         paths = gradient_paths(upstream, torch.cat(tokens, 1), output.query[0], key_map, value_map)
 
         def size(gradient: Tensor) -> Tensor:
-            parts = gradient.norm(dim=-1).split([z.shape[1] for z in tokens], dim=1)
-            return torch.stack([part.sum(1).mean() for part in parts])
+            norms = gradient.norm(dim=-1).split([z.shape[1] for z in tokens], dim=1)
+            return torch.stack([own.sum(1).mean() for own in norms])
 
         return PathSizes(
             output.share.mean(0), size(paths.value), size(paths.key), size(paths.value + paths.key)

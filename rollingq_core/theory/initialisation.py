@@ -95,7 +95,7 @@ def initial_attention(
     counts = [s[1] for s in shapes]
 
     def by_modality(row: Tensor) -> Tensor:
-        return torch.stack([part.sum(-1) for part in row.split(counts, dim=-1)], dim=-1)
+        return torch.stack([own.sum(-1) for own in row.split(counts, dim=-1)], dim=-1)
 
     return InitialAttention(
         scores, by_modality(scores.softmax(-1)), by_modality(scores), query.norm(dim=-1)[:, 0]

@@ -114,14 +114,14 @@ class RunState:
     ----------
     identity
         What tells this run from others; a checkpoint of another run is refused.
-    parts
+    holders
         Whatever holds state between epochs, by name: ``"model"``, and the optimiser and so on.
     selection
         The epoch whose weights are kept: the ``"best"`` on the validation split, or the ``"last"``.
     """
 
-    def __init__(self, identity: dict[str, Any], parts: dict[str, Any], selection: str) -> None:
-        self.identity, self.parts, self.selection = identity, parts, selection
+    def __init__(self, identity: dict[str, Any], holders: dict[str, Any], selection: str) -> None:
+        self.identity, self.holders, self.selection = identity, holders, selection
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
 
@@ -132,7 +132,7 @@ class RunState:
             return
         score = (record["validation_accuracy"], -record["validation_loss"])
         if not self.best or self.selection == "last" or score > self.best["score"]:
-            state = {name: t.clone() for name, t in self.parts["model"].state_dict().items()}
+            state = {name: t.clone() for name, t in self.holders["model"].state_dict().items()}
             self.best = {"epoch": record["epoch"], "score": score, "model": state}
 
     def save(self, path: str | Path) -> None:
@@ -142,7 +142,7 @@ class RunState:
         """
         state = {
             "identity": self.identity,
-            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "parts": {name: holder.state_dict() for name, holder in self.holders.items()},
             "history": self.history,
             "best": self.best,
             "random": gathered(_random_state()),
@@ -159,8 +159,8 @@ class RunState:
             processes, now = len(state["random"]), world_size()
             if processes != now:
                 raise ValueError(f"trained by {processes} processes, expected {now}")
-            for name, part in self.parts.items():
-                part.load_state_dict(state["parts"][name])
+            for name, holder in self.holders.items():
+                holder.load_state_dict(state["parts"][name])
             self.history, self.best = state["history"], state["best"]
             random = state["random"][rank()]
             torch.set_rng_state(random["cpu"].cpu())
@@ -193,12 +193,13 @@ def load_checkpoint_of(path: str | Path, identity: dict[str, Any]) -> dict[str, 
     return state
 
 
-def _require_identity(path: str | Path, found: Any, expected: dict[str, Any]) -> None:
-    found, wanted = _flat(found), _flat(expected)
-    names = [name for name in found | wanted if found.get(name) != wanted.get(name)]
+def _require_identity(path: str | Path, saved: Any, expected: dict[str, Any]) -> None:
+    saved, wanted = _flat(saved), _flat(expected)
+    names = [name for name in saved | wanted if saved.get(name) != wanted.get(name)]
     if names:
         of, instead = (
-            ", ".join(f"{name} {one.get(name)!r}" for name in names) for one in (found, wanted)
+            ", ".join(f"{name} {identity.get(name)!r}" for name in names)
+            for identity in (saved, wanted)
         )
         raise ValueError(f"checkpoint: {path} is of {of}; expected {instead}")
 
@@ -207,7 +208,7 @@ def _flat(identity: Any) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for group, value in identity.items() if isinstance(identity, dict) else ():
         if isinstance(value, dict):
-            flat |= {f"{group}.{name}": one for name, one in value.items()}
+            flat |= {f"{group}.{name}": entry for name, entry in value.items()}
         else:
             flat[group] = value
     return flat

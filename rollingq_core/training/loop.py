@@ -106,9 +106,9 @@ def fit(
     wrapped, optimizer = fabric.setup(trained, optimizer)
     plain, scaling = optimizer.optimizer, fabric.strategy.precision
     scheduler = cosine_schedule(plain, config, len(data.train))
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "precision": scaling}
-    parts |= {observer.name: observer for observer in observers}
-    run = RunState(run_identity(model, data, config, observers, machine), parts, config.selection)
+    holders = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "precision": scaling}
+    holders |= {observer.name: observer for observer in observers}
+    run = RunState(run_identity(model, data, config, observers, machine), holders, config.selection)
     with lost_processes_named(fabric):
         if checkpoint is not None and seen_by_all(checkpoint):
             run.resume(checkpoint, fabric.device)
@@ -154,7 +154,9 @@ def fit(
                 if machine.clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), machine.clip)
                 if not own:  # this sample is another process's
-                    sums |= {name: 0 * x for name, x in sums.items() if name != "gradient_norm"}
+                    sums |= {
+                        name: 0 * value for name, value in sums.items() if name != "gradient_norm"
+                    }
                     output = _without_keys(output)
                 meters.update(sums, own)
                 optimizer.step()
@@ -212,10 +214,10 @@ def _backward(
 ) -> tuple[ModelOutput, Tensor]:
     """Add up the gradients of a batch in pieces, and return the detached output and the loss."""
     pieces = labels.chunk(accumulate)
-    cut = {name: x.chunk(accumulate) for name, x in inputs.items()}
+    cut = {name: values.chunk(accumulate) for name, values in inputs.items()}
     outputs, losses = [], []
     for index, answers in enumerate(pieces):
-        piece = {name: parts[index] for name, parts in cut.items()}
+        piece = {name: chunks[index] for name, chunks in cut.items()}
         # Processes exchange gradients once a batch.
         with fabric.no_backward_sync(wrapped, enabled=index < len(pieces) - 1):
             output = wrapped(piece, fuse=fusing, detach_probes=fusing)
@@ -234,7 +236,7 @@ def total_loss(output: ModelOutput, labels: Tensor) -> Tensor:
     logits = list(output.probes.values())
     if output.fusion is not None:
         logits.append(output.fusion.logits)
-    return sum(cross_entropy(one, labels) for one in logits)  # type: ignore[return-value]
+    return sum(cross_entropy(scores, labels) for scores in logits)  # type: ignore[return-value]
 
 
 def _without_keys(output: ModelOutput) -> ModelOutput:

@@ -16,11 +16,11 @@ from rollingq_core.models.predictions import widened
 
 def gradient_norms(model: MultimodalModel) -> Tensor:
     """Return the gradient norm of each modality's encoder, ``[M]``."""
-    found = [
+    by_encoder = [
         [widened(p.grad) for p in encoder.parameters() if p.grad is not None]
         for encoder in model.encoders.values()
     ]
-    return torch.stack([nn.utils.get_total_norm(gradients) for gradients in found])
+    return torch.stack([nn.utils.get_total_norm(gradients) for gradients in by_encoder])
 
 
 @torch.no_grad()

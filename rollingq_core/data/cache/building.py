@@ -113,25 +113,25 @@ def _make(
     jobs: int,
     progress: bool,
 ) -> None:
-    parts = shards.part_files(workplace / contents.key, [*contents.labels])
+    files = shards.part_files(workplace / contents.key, [*contents.labels])
     with shards.clear_when_full(folder):
-        shards.write_parts(parts, make, jobs, progress)
+        shards.write_parts(files, make, jobs, progress)
         # One that is there already was left by a call killed at this point.
         whole = workplace / "whole"
         shutil.rmtree(whole, ignore_errors=True)
-        _put_together(whole, contents, parts)
+        _put_together(whole, contents, files)
         os.rename(whole, folder)
 
 
-def _put_together(whole: Path, contents: Contents, parts: shards.Parts) -> None:
-    names = shards.kept_names(parts)
+def _put_together(whole: Path, contents: Contents, files: shards.Parts) -> None:
+    names = shards.kept_names(files)
     kept = set(names)
     if not names:
         raise ValueError("contents: got no item that can be stored, expected at least one")
     labels = np.array([contents.labels[name] for name in names], dtype=np.int64)
     with written_whole(whole / "labels.npy") as file:
         np.lib.format.write_array(file, labels, allow_pickle=False)
-    moments = shards.join_parts(parts, whole, len(names))
+    moments = shards.join_parts(files, whole, len(names))
     splits = {split: [of[name] for name in names] for split, of in contents.splits.items()}
     manifest = {
         "format": FORMAT,

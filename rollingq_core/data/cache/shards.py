@@ -36,11 +36,11 @@ def part_files(folder: Path, names: Sequence[str]) -> dict[Path, Sequence[str]]:
 
 
 def write_parts(
-    parts: Parts, make: Callable[[str], Sample | None], jobs: int, progress: bool
+    files: Parts, make: Callable[[str], Sample | None], jobs: int, progress: bool
 ) -> None:
     """Write the parts that are not there yet."""
-    total = sum(map(len, parts.values()))
-    todo = {path: names for path, names in parts.items() if not path.exists()}
+    total = sum(map(len, files.values()))
+    todo = {path: names for path, names in files.items() if not path.exists()}
     tasks = (joblib.delayed(_write_part)(path, names, make) for path, names in todo.items())
     done = total - sum(map(len, todo.values()))
     with tqdm(total=total, initial=done, disable=not progress, unit="item") as bar:
@@ -48,17 +48,17 @@ def write_parts(
             bar.update(count)
 
 
-def kept_names(parts: Parts) -> list[str]:
+def kept_names(files: Parts) -> list[str]:
     """Return the items that have a sample, in order."""
     return [
         name
-        for path, names in parts.items()
+        for path, names in files.items()
         for name, kept in zip(names, _read(path, KEPT), strict=True)
         if kept
     ]
 
 
-def join_parts(parts: Parts, folder: Path, count: int) -> dict[str, np.ndarray]:
+def join_parts(files: Parts, folder: Path, count: int) -> dict[str, np.ndarray]:
     """Write the ``count`` rows of each modality into one ``.npy`` file.
 
     Returns
@@ -66,8 +66,8 @@ def join_parts(parts: Parts, folder: Path, count: int) -> dict[str, np.ndarray]:
     dict of str to np.ndarray
         For each modality of floats: mean and mean square of each row, ``[count, 2]``.
     """
-    modalities = sorted({name for path in parts for name in _names(path)} - {KEPT})
-    moments = {name: _join(parts, folder / f"{name}.npy", name, count) for name in modalities}
+    modalities = sorted({name for path in files for name in _names(path)} - {KEPT})
+    moments = {name: _join(files, folder / f"{name}.npy", name, count) for name in modalities}
     return {name: values for name, values in moments.items() if len(values)}
 
 
@@ -104,18 +104,18 @@ def _write_part(path: Path, names: Sequence[str], make: Callable[[str], Sample |
     return len(names)
 
 
-def _join(parts: Parts, path: Path, modality: str, count: int) -> np.ndarray:
+def _join(files: Parts, path: Path, modality: str, count: int) -> np.ndarray:
     moments, first, written = [], None, 0
     with written_whole(path) as file:
-        for part in parts:
-            if modality not in _names(part):
+        for source in files:
+            if modality not in _names(source):
                 continue
-            rows = _read(part, modality)
+            rows = _read(source, modality)
             if first is None:
                 first = rows[0]
                 shape = {"shape": (count, *first.shape), "fortran_order": False}
                 np.lib.format.write_array_header_1_0(file, shape | {"descr": first.dtype.str})
-            _require_like(first, rows[0], modality, part.name)
+            _require_like(first, rows[0], modality, source.name)
             file.write(np.ascontiguousarray(rows).data)
             written += len(rows)
             if np.issubdtype(rows.dtype, np.floating):
