@@ -1,6 +1,7 @@
 """Figures: what they show, and how they stand on a page."""
 
 import inspect
+import json
 import re
 from dataclasses import replace
 from itertools import pairwise, product
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from scipy import stats
 
 from rollingq_core import anchor_weight, plots
@@ -17,7 +19,7 @@ from rollingq_core.evaluation import attention_contrast
 from rollingq_core.evaluation.noise import LEVELS
 from rollingq_core.plots import COLOURS, BookFigure
 from rollingq_core.plots.phone import for_phone
-from rollingq_core.plots.style import INK
+from rollingq_core.plots.style import INK, looks_of
 from rollingq_core.reproduce import RECIPES
 from rollingq_core.reproduce.reports import summarise
 from rollingq_core.runs import train
@@ -266,6 +268,59 @@ def test_methods_differ_in_more_than_colour():
     assert len(set(lines)) == len({style["marker"] for style in styles}) == len(lines)
     assert plots.METHODS["mt"]["linestyle"] == "--"
     assert plots.METHODS["mt+rollingq"]["linestyle"] == "-"
+
+
+def renamed(content):
+    """The same record of a model whose modalities have names that the book does not know."""
+    text = json.dumps(content).replace("audio", "radar").replace("visual", "camera")
+    return json.loads(text)
+
+
+def texts_of(made):
+    """All that a figure says."""
+    made.draw_without_rendering()
+    return " ".join(text.get_text() for text in made.findobj(Text))
+
+
+def test_figures_of_records_take_the_names_of_the_modalities_from_them(trained, runs, tables):
+    named = renamed(runs)
+    history = renamed(trained["mt+rollingq", 100].result.history)
+    pair = ("radar", "camera")
+    contrast = attention_contrast(small_model(), small_data().test, "visual")
+    contrast = contrast._replace(modality="camera", modalities=pair)
+    drawn = [
+        plots.run_curves(history, TITLE),
+        plots.encoder_gradients(named, METHODS, 1, TITLE),
+        plots.epoch_curves(named, METHODS, 1, TITLE, pair),
+        plots.lean_over_epochs({"mt+rollingq": [history[1:]] * 2}, TITLE),
+        plots.noise_grid({"levels": LEVELS, "runs": renamed(tables["table3"])}, METHODS, TITLE),
+        plots.keys_around_query(contrast.normal, 2.0, TITLE, modalities=pair),
+        *(
+            draw({"a": contrast}, TITLE)
+            for draw in (plots.key_distributions, plots.shares_beside_keys)
+        ),
+    ]
+    for made in drawn:
+        said = texts_of(made)
+        assert "radar" in said
+        assert "camera" in said
+        assert "audio" not in said
+        assert "visual" not in said
+    conflicts = [
+        {"a": {"runs": rows}} for rows in (tables["conflict"], renamed(tables["conflict"]))
+    ]
+    known, other = (plots.conflict_bars(record, METHODS, TITLE) for record in conflicts)
+    widths = [[bar.get_width() for bar in made.axes[0].patches] for made in (known, other)]
+    assert widths[0] == widths[1]
+    table = plots.accuracy_table(named, LEVELS, METHODS, "caption", "radar")
+    assert "radar share" in table.header
+
+
+def test_modalities_that_the_book_does_not_know_differ_too():
+    looks = looks_of(["depth", "text", "radar", "touch"])
+    assert looks["text"] == looks_of(["text"])["text"]
+    for trait in ("color", "linestyle", "marker", "hatch"):
+        assert len({look[trait] for look in looks.values()}) == 4
 
 
 def test_noise_curves_draw_mean_and_interval(runs):

@@ -137,16 +137,16 @@ class AttentionFusion(nn.Module):
         if self.cls_self_key and padded is not None:
             padded = nn.functional.pad(padded, (0, 1))
         batch, counts = tokens[0].shape[0], [z.shape[1] for z in tokens]
-        query = self.rotation(self.q_proj(self.cls[0]))[0]
+        query = self.rotation(self.q_proj(self.cls[0]))[0]  # [d], Eq. 13
         rows = [*tokens, self.cls.expand(batch, 1, -1)] if self.cls_self_key else list(tokens)
         keys = None if is_plain_linear(self.k_proj) else [self.k_proj(z) for z in rows]
 
         row = self._attention_row(self._logits(query, rows, keys), padded)
-        used = dropout(row, self.attention_dropout, self.training)
+        used = dropout(row, self.attention_dropout, self.training)  # [B, H, sum L]
         fused = self._read_values(used, rows)
         require_result(fused, tokens)
-        fused = self.output_dropout(self.out_proj(fused))
-        attention = row[..., : sum(counts)]
+        fused = self.output_dropout(self.out_proj(fused))  # [B, d]
+        attention = row[..., : sum(counts)]  # without the class token, if that is a key
         share = torch.stack([a.sum(-1).mean(1) for a in attention.split(counts, dim=-1)], dim=-1)
         return FusionOutput(
             logits=self.head(fused),

@@ -127,7 +127,7 @@ class MultimodalModel(nn.Module):
             mask = masks[name]
             taken = {"padding": mask} if mask is not None and name in self.masked else {}
             tokens[name] = _without(encoder(inputs[name], **taken), mask, padding_name(name))
-            features[name] = pooled(tokens[name], mask, self.pool)
+            features[name] = pooled(tokens[name], mask, self.pool)  # [B, d] of [B, L_m, d]
         for name, feature in features.items():
             probes[name] = self.probes[name](feature.detach() if detach_probes else feature)
         if not fuse:

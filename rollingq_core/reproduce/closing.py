@@ -93,9 +93,9 @@ def by_regime(record: dict[str, Any]) -> Table:
         cells = []
         for budget in record["budgets"]:
             turned = [run for run in runs if run["max_rotations"] == budget]
-            found = [value(run) for run in of_method(turned, "mt+rollingq")]
-            cells.append(_gain([a - b for a, b in zip(found, vanilla, strict=True)]))
-        rows.append([", ".join(f"{x:g}" for x in regime), *cells])
+            rolling = [value(run) for run in of_method(turned, "mt+rollingq")]
+            cells.append(_gain([a - b for a, b in zip(rolling, vanilla, strict=True)]))
+        rows.append([", ".join(f"{number:g}" for number in regime), *cells])
     titles = [f"at most {budget} turn{'s' * (budget > 1)}" for budget in record["budgets"]]
     caption = _gains("at noise level 0.5", len(record["seeds"]))
     return Table(["sharpness, vision, samples", *titles], rows, caption)
@@ -116,7 +116,7 @@ def _gains(where: str, count: int) -> str:
     )
 
 
-def _at(name: str, index: int) -> Column:
+def _at(name: str, index: int) -> Callable[[Mapping[str, Any]], float]:
     return lambda run: 100 * run[name][index]
 
 
