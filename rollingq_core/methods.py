@@ -23,6 +23,11 @@ Schedule = Sequence[RotationEvent] | None
 Observers = Callable[[MultimodalModel, Setting, int, Schedule], list[Observer]]
 
 
+def attention(shape: FusionShape) -> AttentionFusion:
+    """Return attention fusion of a shape."""
+    return AttentionFusion.of_shape(shape)
+
+
 def none(*_: object) -> list[Observer]:
     """Return no observer: plain training."""
     return []
@@ -91,7 +96,7 @@ class Method:
     """
 
     label: str
-    fusion: Callable[[FusionShape], nn.Module] = AttentionFusion.of_shape
+    fusion: Callable[[FusionShape], nn.Module] = attention
     observers: Observers = none
     modalities: tuple[str, ...] | None = None
     turns: bool = False

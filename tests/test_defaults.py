@@ -11,7 +11,7 @@ from rollingq_core.data import synthetic
 from rollingq_core.data.sources import Source
 from rollingq_core.fusion.concat import ConcatFusion
 from rollingq_core.fusion.shape import FusionShape
-from rollingq_core.methods import Method, none
+from rollingq_core.methods import Method, attention, none
 from rollingq_core.models.encoders import TokenMLP, small_vit, vit_b16
 from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.models.paper import build_paper_model, build_small_paper_model
@@ -77,7 +77,7 @@ CHOICE = {"fusion": AttentionFusion.of_shape, "modalities": None}
         (
             Method,
             {
-                "fusion": AttentionFusion.of_shape, "observers": none, "modalities": None,
+                "fusion": attention, "observers": none, "modalities": None,
                 "turns": False, "follows": None,
             },
         ),

@@ -11,7 +11,7 @@ from rollingq_core.methods import METHODS
 from rollingq_core.reproduce import RECIPES
 from rollingq_core.runs import train
 from tests.small import SETTING, small_data
-from tests.test_packaging import run_with_torch_only
+from tests.test_packaging import run_with
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_rollingq_goes_into_a_layer_of_ones_own_in_five_lines_and_an_import(snip
 
 def test_the_snippet_runs_with_torch_alone_turns_once_and_saves_all_of_it(snippet, root, tmp_path):
     snippet = snippet.replace('"model.pt"', repr(str(tmp_path / "model.pt")))
-    printed = run_with_torch_only(root, snippet)
+    printed = run_with(root, ["torch"], snippet)
     assert [line.split("(")[0] for line in printed.split("\n")[:3]] == [
         "None",
         "None",
