@@ -524,9 +524,7 @@ for name, record in SETS.items():
 # %% tags=["nbval-check-output"]
 print("RollingQ − concat: clean, and all noise")
 for name, record in SETS.items():
-    pairs = [
-        against(record, "mt+rollingq", "concat", place) for place in (0, -1)
-    ]
+    pairs = [against(record, "mt+rollingq", "concat", place) for place in (0, -1)]
     assert pairs[0][0] < -pairs[0][1]  # clean: clearly behind
     print(f"  {name:12}", *(f"{starred(*pair):14}" for pair in pairs))
 
