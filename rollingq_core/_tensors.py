@@ -47,7 +47,9 @@ def require_labels(name: str, labels: Tensor, classes: int | None = None) -> Non
         raise ValueError(f"{name}: got shape {shape}, expected [N]")
     if not shape[0]:
         return
-    low, high = int(labels.min()), int(labels.max())
+    # Of wide unsigned integers, torch finds no least.
+    indices = labels.to(torch.int64)
+    low, high = int(indices.min()), int(indices.max())
     if low < 0 or (classes is not None and high >= classes):
         expected = "0 or more" if classes is None else f"0 to {classes - 1}"
         raise ValueError(f"{name}: got classes {low} to {high}, expected {expected}")

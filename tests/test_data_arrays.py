@@ -82,7 +82,7 @@ NAN = {**arrays(), "audio": np.full((N, 4, 6), np.nan)}
         (arrays(), LABELS, {"splits": ([0, 1], [2], [3.0])}, "expected integers"),
         (arrays(), LABELS, {"splits": ([0, 1], [2], [])}, "no sample for"),
         (arrays(), LABELS, {"seed": 0.5}, "seed: got 0.5"),
-        (arrays(), LABELS, {"masks": {"sound": MASK}}, "padding: got modalities"),
+        (arrays(), LABELS, {"masks": {"sound": MASK}}, "masks: got 'sound'"),
         (arrays(), LABELS, {"masks": {"audio": MASK.astype(int)}}, "expected bool"),
     ],
 )
@@ -144,3 +144,41 @@ def test_a_file_that_is_none_is_refused_and_not_run(kind, tmp_path, capsys):
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         from_npz(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64", ">i8", "<i4"])
+def test_labels_of_every_integer_kind(dtype):
+    data = from_arrays({"audio": np.zeros((10, 3))}, (np.arange(10) % 2).astype(dtype))
+    assert data.classes == ("0", "1")
+
+
+def test_arrays_of_another_byte_order_and_direction():
+    values = np.arange(30.0).reshape(10, 3)
+    plain = from_arrays({"audio": values}, np.arange(10) % 2).data_hash
+    assert from_arrays({"audio": values.astype(">f8")}, np.arange(10) % 2).data_hash == plain
+    backwards = np.ascontiguousarray(values[::-1])[::-1]
+    assert from_arrays({"audio": backwards}, np.arange(10) % 2).data_hash == plain
+
+
+def test_a_mask_has_the_length_of_its_modality():
+    given = {"inputs": {"audio": np.zeros((10, 4, 3))}, "labels": np.arange(10) % 2}
+    with pytest.raises(
+        ValueError, match=r"masks\['audio'\]: got .*\[10, 9\], expected .*\[10, 4\]"
+    ):
+        from_arrays(**given, masks={"audio": np.zeros((10, 9), bool)})
+    vectors = given | {"inputs": {"audio": np.zeros((10, 3)), "visual": np.zeros((10, 3))}}
+    lacking = np.arange(10) < 2
+    data = from_arrays(**vectors, masks={"audio": lacking})
+    assert sum(int(split.padding["audio"].sum()) for split in
+               (data.train, data.validation, data.test)) == 2  # fmt: skip
+
+
+def test_values_beyond_single_precision_are_named():
+    with pytest.raises(ValueError, match=r"inputs\['audio'\]: got values that are not finite"):
+        from_arrays({"audio": np.full((10, 3), 1e300)}, np.arange(10) % 2)
+
+
+@pytest.mark.parametrize("name", ["a.b", "type", "keys", "train", "", 0])
+def test_a_name_that_a_model_can_not_have_is_refused(name):
+    with pytest.raises(ValueError, match="inputs: got a modality called"):
+        from_arrays({name: np.zeros((10, 3))}, np.arange(10) % 2)

@@ -14,8 +14,10 @@ import pytest
 import torch
 from torch import nn
 
+from rollingq_core import RollingQ
 from rollingq_core.__main__ import main
 from rollingq_core._padding import pooled
+from rollingq_core.balancing import Rolling
 from rollingq_core.data import from_arrays
 from rollingq_core.data.sources import SOURCES, Source
 from rollingq_core.data.store import sha256_file
@@ -194,8 +196,10 @@ def test_a_stopped_run_of_a_new_method_goes_on(doors, tmp_path):
     assert (tmp_path / "whole" / "history.json").read_text() == history
 
 
-def test_the_recipe_writes_a_record_and_prints_its_table(doors, tmp_path, capsys):
-    options = ("--data", "touches", "--setting", "T", "--seeds", 2, "--jobs", 1)
+# With two jobs, other processes do the work, which import the package anew.
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_recipe_writes_a_record_and_prints_its_table(jobs, doors, tmp_path, capsys):
+    options = ("--data", "touches", "--setting", "T", "--seeds", 2, "--jobs", jobs)
     command("reproduce", "toy-recipe", *options, "--out", tmp_path)
     lines = capsys.readouterr().out.splitlines()
     name = "toy-recipe-touches-T"
@@ -408,7 +412,7 @@ TEXT = np.array(["a", "b"] * 5)
     [
         ({"inputs": {"audio": TEXT[:, None]}}, r"inputs\['audio'\]: got no numbers"),
         ({"labels": TEXT}, "labels: got ndarray, expected integers"),
-        ({"masks": {"audio": TEXT[:, None]}}, r"padding\['audio'\]: got ndarray, expected bool"),
+        ({"masks": {"audio": TEXT[:, None]}}, r"masks\['audio'\]: got ndarray, expected bool"),
         ({"splits": (TEXT[:8], [8], [9])}, r"splits\['train'\]: got no integers"),
     ],
     ids=["inputs", "labels", "masks", "splits"],
@@ -423,3 +427,62 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path, capsys):
     path = tmp_path / "none.npz"
     message = refused(capsys, "train", "--data", path, *SMOKED, "--out", tmp_path / "run")
     assert str(path) in message
+
+
+class Normed(SumFusion):
+    """Keeps statistics of a batch, which a batch of models would mix or leave out."""
+
+    def __init__(self, dim, classes):
+        super().__init__(dim, classes)
+        self.head = nn.Sequential(nn.BatchNorm1d(dim), nn.Linear(dim, classes))
+
+
+class Pulled(Rolling):
+    """RollingQ, and a loss of its own."""
+
+    def extra_loss(self, output, labels):
+        return output.fusion.fused.square().mean()
+
+
+def pulled(model, setting, seed, schedule):
+    return [Pulled(RollingQ(model.fusion, setting.rho, setting.beta, setting.max_rotations))]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Method("normed", Normed.of_shape), Method("pulled", observers=pulled)],
+    ids=["fusion", "observer"],
+)
+def test_a_sweep_trains_what_cannot_be_stacked_as_train_does(method, doors, monkeypatch):
+    monkeypatch.setitem(METHODS, "own", method)
+
+    def loss(name, seed, run):
+        return {"loss": run.result.history[-1]["train_loss"]}
+
+    rows = sweep("touches", SETTING, [0, 1], methods=["own"], report=loss, progress=False)
+    for row in rows:
+        alone = train("own", "touches", setting=SETTING, seed=row["seed"])
+        assert row["loss"] == alone.result.history[-1]["train_loss"]
+
+
+class Gated(SumFusion):
+    """Tells how much each modality weighs, and has no query."""
+
+    def forward(self, tokens, key_padding_masks=None):
+        output = super().forward(tokens, key_padding_masks)
+        share = torch.full((len(tokens[0]), len(tokens)), 1 / len(tokens))
+        return output._replace(share=share)
+
+
+def test_a_fusion_may_tell_shares_without_a_query(doors, monkeypatch):
+    monkeypatch.setitem(METHODS, "gated", Method("gated", Gated.of_shape))
+    run = train("gated", "touches", setting=SETTING)
+    told = predict(run.model, run.data.test)
+    assert told.share.shape == (len(run.data.test), 2)
+    assert told.cosines is told.query is None
+    assert EVALUATIONS["conflict"](run.model, run.data.test, "touch", 0)["share"]
+
+
+def test_an_observer_beside_the_methods_own(doors):
+    halved_too = train("mt", "touches", setting=SETTING, observers=[Halved()]).result.history
+    assert halved_too[-1]["halved"] > 0

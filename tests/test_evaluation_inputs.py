@@ -373,11 +373,17 @@ def test_a_mask_is_no_modality(padded):
 
 def test_a_swapped_modality_brings_its_padding(padded):
     swapped = ConflictDataset(padded, "audio")
-    found, _ = swapped.__getitems__(range(60))
+    found, labels = swapped.__getitems__(range(len(swapped)))
     mask = padded.padding["audio"]
+    # Where a sample lacks the modality, or has no other, nothing disagrees.
+    lacking = torch.stack([padding.all(dim=1) for padding in padded.padding.values()]).any(dim=0)
+    assert torch.equal(swapped.kept, (~lacking).nonzero().squeeze(1))
+    assert lacking.sum() > 0
+    assert not lacking[swapped.partners].any()
+    assert torch.equal(labels, padded.labels[swapped.kept])
     assert torch.equal(found["audio_padding"], mask[swapped.partners])
     assert torch.equal(found["audio"], padded.split.inputs["audio"][swapped.partners])
-    assert torch.equal(found["visual_padding"], padded.padding["visual"])
+    assert torch.equal(found["visual_padding"], padded.padding["visual"][swapped.kept])
 
 
 @pytest.mark.parametrize("level", [0, 0.25, 1])
@@ -493,7 +499,7 @@ def test_a_static_fusion_has_no_attention_to_tell_of(data):
     model = static_model()
     for call in (conflict, attention_contrast):
         with pytest.raises(
-            ValueError, match="model: got ConcatFusion, expected one with attention"
+            ValueError, match="model: got ConcatFusion, expected a fusion with attention"
         ):
             call(model, data.test, "audio")
     for test in EVALUATIONS.values():

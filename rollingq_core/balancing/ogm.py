@@ -86,10 +86,14 @@ class OGM(Observer):
             )
         self.alpha, self.noise = require_number("alpha", alpha, above=0), noise
         seed = require_integer("seed", seed, at_least=0, at_most=2**64 - 1)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed, self.generator = seed, torch.Generator().manual_seed(seed)
         self.name = "ogm-ge" if noise else "ogm"
         self.sums: dict[str, float] = {}
         self.steps = 0
+
+    def start(self, model: MultimodalModel, train: Any) -> None:
+        """Begin the noise anew."""
+        self.generator.manual_seed(self.seed)
 
     @torch.no_grad()
     def on_gradients(self, model: MultimodalModel, output: ModelOutput, labels: Tensor) -> None:

@@ -17,6 +17,7 @@ from rollingq_core._checks import require_choice, require_integer, require_numbe
 from rollingq_core._padding import padding_name
 from rollingq_core.models.multimodal import ModelOutput, MultimodalModel
 from rollingq_core.models.predictions import as_parameter, batches, widened
+from rollingq_core.settings import LARGEST_SEED
 from rollingq_core.training.observer import Observer
 
 # Beside a squared distance, where the root would have no gradient.
@@ -127,12 +128,13 @@ class PMR(Observer):
         require_choice("switch", switch, ("hard", "soft"))
         self.switch = switch
         self.batch_size = require_integer("batch_size", batch_size, at_least=1)
-        self.seed = require_integer("seed", seed, at_least=0)
+        self.seed = require_integer("seed", seed, at_least=0, at_most=LARGEST_SEED)
         self.epoch = 0
         self.prototypes: dict[str, Tensor] = {}
 
     def start(self, model: MultimodalModel, train: Dataset) -> None:
         """Make the first prototypes."""
+        self.epoch = 0
         self.prototypes = self._means(model, train)
 
     def extra_loss(self, output: ModelOutput, labels: Tensor) -> Tensor:

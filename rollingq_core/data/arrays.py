@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rollingq_core._checks import require_choice, require_integer, require_number
 from rollingq_core._padding import padding_name
@@ -39,8 +39,8 @@ def from_arrays(
     labels : array
         Class indices ``[N]``, integers from 0.
     masks : mapping of str to array, optional
-        By modality: ``[N, L]`` bool, True where a token is padding. A sample that lacks the
-        modality is True throughout.
+        By modality: ``[N, L]`` bool, True where a token is padding; ``[N]`` where the modality is
+        one vector a sample. A sample that lacks the modality is True throughout.
     splits : three numbers, or three arrays of indices
         Shares of training, validation and test samples, drawn by ``seed`` and adding up to 1; or
         which samples each of them has, none in two of them.
@@ -69,8 +69,12 @@ def from_arrays(
     {'audio': [40, 4, 6], 'visual': [40, 1, 3]}
     """
     require_integer("seed", seed, at_least=0)
+    for argument, value in (("inputs", inputs), ("masks", masks or {})):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{argument}: got {type(value).__name__}, expected arrays by modality")
     tensors = {modality: _tokens(modality, values) for modality, values in inputs.items()}
-    whole = PairedDataset(tensors, labels, masks)
+    padding = {modality: _mask(modality, mask, tensors) for modality, mask in (masks or {}).items()}
+    whole = PairedDataset(tensors, _native(labels), padding)
     if favoured is not None:
         require_choice("favoured", favoured, tuple(tensors))
     count = int(whole.labels.max()) + 1
@@ -133,8 +137,13 @@ def from_npz(path: str | Path, *, seed: int = 0) -> DataSplits:
 
 
 def _tokens(name: str, values: Array) -> Tensor:
+    if not isinstance(name, str) or not name.isidentifier() or hasattr(nn.ModuleDict, name):
+        raise ValueError(
+            f"inputs: got a modality called {name!r}, expected names such as 'audio': letters, "
+            "digits and _, and none that torch has a use for"
+        )
     try:
-        tensor = torch.as_tensor(values)
+        tensor = torch.as_tensor(_native(values))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"inputs[{name!r}]: got no numbers ({error})") from error
     if tensor.ndim not in (2, 3) or 0 in tensor.shape:
@@ -142,9 +151,37 @@ def _tokens(name: str, values: Array) -> Tensor:
             f"inputs[{name!r}]: got shape {list(tensor.shape)}, expected [N, L, p] or [N, p], "
             "not empty"
         )
-    if not torch.isfinite(tensor).all():
+    # As they will be kept: what single precision can't hold is infinite there.
+    if not (tensor.is_complex() or torch.isfinite(tensor.to(torch.float32)).all()):
         raise ValueError(f"inputs[{name!r}]: got values that are not finite, expected numbers")
     return tensor if tensor.ndim == 3 else tensor.unsqueeze(1)
+
+
+def _mask(name: str, mask: Array, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return a modality's mask ``[N, L]``; one vector a sample may have ``[N]``."""
+    if name not in tensors:
+        raise ValueError(f"masks: got {name!r}, expected some of {[*tensors]}")
+    count, length = tensors[name].shape[:2]
+    try:
+        padding = torch.as_tensor(mask)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(mask).__name__
+        raise ValueError(f"masks[{name!r}]: got {kind}, expected bool ({error})") from error
+    if length == 1 and padding.shape == (count,):
+        padding = padding.unsqueeze(1)
+    if padding.dtype != torch.bool or padding.shape != (count, length):
+        raise ValueError(
+            f"masks[{name!r}]: got {padding.dtype} of shape {list(padding.shape)}, "
+            f"expected bool of shape [{count}, {length}]"
+        )
+    return padding
+
+
+def _native(values: Array) -> Array:
+    """Return an array as torch takes it: in this machine's byte order, and no step backwards."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biufc":
+        return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+    return values
 
 
 def _subset(whole: PairedDataset, chosen: Tensor) -> PairedDataset:

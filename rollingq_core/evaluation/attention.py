@@ -165,5 +165,7 @@ def attention_contrast(
         raise ValueError(f"modality: got {modality!r}, expected one of {list(model.modalities)}")
     normal = predict(model, dataset)
     if normal.share is None:
-        raise ValueError(f"model: got {type(model.fusion).__name__}, expected one with attention")
+        raise ValueError(
+            f"model: got {type(model.fusion).__name__}, expected a fusion with attention"
+        )
     return AttentionContrast(modality, model.modalities, normal, predict(model, noisy))

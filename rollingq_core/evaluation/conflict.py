@@ -1,5 +1,6 @@
 """Two modalities that disagree: whom the model follows, and whether attention says so."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +32,10 @@ class ConflictDataset(Dataset):
 
     Attributes
     ----------
+    kept
+        Indices of the N samples that are used: those with the modality and another one.
     partners
-        Index of the sample whose modality each sample gets, ``[N]``.
+        Index of the sample whose modality each of them gets, ``[N]``.
     swapped_labels
         That sample's label, ``[N]``.
 
@@ -47,9 +50,13 @@ class ConflictDataset(Dataset):
         if modality not in names:
             raise ValueError(f"modality: got {modality!r}, expected one of {names}")
         seed = require_integer("seed", seed, at_least=0)
-        labels = as_labels(dataset.labels).cpu().numpy()
-        if (labels == labels[0]).all():
-            raise ValueError(f"dataset: got class {labels[0]} only, expected two or more classes")
+        # Where a sample lacks the modality, or has no other, nothing disagrees.
+        self.kept = _with_both(dataset, modality, names)
+        self.labels = as_labels(dataset.labels).cpu()[self.kept]
+        labels = self.labels.numpy()
+        if not len(labels) or (labels == labels[0]).all():
+            classes = f"class {labels[0]} only" if len(labels) else "no sample with modalities"
+            raise ValueError(f"dataset: got {classes}, expected two or more classes")
         self.dataset, self.modality = dataset, modality
         # In class order, a random step past the rest of the own class meets only other classes.
         generator = np.random.default_rng(seed)
@@ -58,20 +65,29 @@ class ConflictDataset(Dataset):
         first = np.concatenate([[0], np.cumsum(counts)[:-1]])
         own = counts[labels]
         step = generator.integers(0, len(labels) - own)
-        self.partners = torch.from_numpy(order[(first[labels] + own + step) % len(labels)])
-        self.labels = dataset.labels
-        self.swapped_labels = torch.as_tensor(labels)[self.partners]
+        chosen = torch.from_numpy(order[(first[labels] + own + step) % len(labels)])
+        self.partners = self.kept[chosen]
+        self.swapped_labels = self.labels[chosen]
 
     def __len__(self) -> int:
         return len(self.partners)
 
     def __getitems__(self, indices) -> tuple[dict[str, Tensor], Tensor]:
         """Return the samples at ``indices`` as one batch."""
-        inputs, labels = self.dataset.__getitems__(indices)
+        inputs, labels = self.dataset.__getitems__(self.kept[torch.as_tensor(indices)].tolist())
         chosen = self.partners[torch.as_tensor(indices)].tolist()
         swapped, _ = self.dataset.__getitems__(chosen)
         own = {self.modality, padding_name(self.modality)}
         return inputs | {name: swapped[name] for name in swapped if name in own}, labels
+
+
+def _with_both(dataset: PairedDataset, modality: str, names: Sequence[str]) -> Tensor:
+    """Return which samples have the modality and another one, as far as their masks tell."""
+    padding = getattr(dataset, "padding", {})
+    everyone = torch.ones(len(dataset), dtype=torch.bool)
+    has = {name: ~padding[name].all(dim=1) if name in padding else everyone for name in names}
+    others = torch.stack([has[name] for name in names if name != modality] or [everyone])
+    return (has[modality] & others.any(dim=0)).nonzero().squeeze(1)
 
 
 class ConflictReport(NamedTuple):
@@ -114,7 +130,9 @@ def conflict(
     swapped = ConflictDataset(dataset, modality, seed)
     predictions = predict(model, swapped)
     if predictions.share is None:
-        raise ValueError(f"model: got {type(model.fusion).__name__}, expected one with attention")
+        raise ValueError(
+            f"model: got {type(model.fusion).__name__}, expected a fusion with attention"
+        )
     require_answers(predictions.logits, predictions.labels)
     answers = predictions.logits.argmax(dim=1)
     with_it, against = answers == swapped.swapped_labels, answers == predictions.labels

@@ -10,7 +10,6 @@ from rollingq_core.evaluation.attention import attention_contrast, sensitivity
 from rollingq_core.evaluation.conflict import conflict
 from rollingq_core.evaluation.noise import LEVELS, Mechanism, under_noise
 from rollingq_core.models.multimodal import MultimodalModel
-from rollingq_core.training.observer import attends
 
 
 def correlation(
@@ -98,10 +97,6 @@ class Evaluation:
         ValueError
             The model has no attention to tell of, or too few modalities.
         """
-        if self.needs_attention and not attends(model):
-            raise ValueError(
-                f"model: got {type(model.fusion).__name__}, expected a fusion with attention"
-            )
         if len(model.modalities) < self.least_modalities:
             raise ValueError(
                 f"model: got modalities {list(model.modalities)}, "

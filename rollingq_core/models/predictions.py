@@ -82,13 +82,16 @@ def predict(
             right[name] += int((logits.argmax(dim=1).cpu() == labels).sum())
         row = [widened(fusion.logits)]
         if fusion.share is not None:
+            row.append(widened(fusion.share))
+        if fusion.query is not None and fusion.mean_keys is not None:
             queries, keys = widened(fusion.query), widened(fusion.mean_keys)
             query = query + queries.sum(0).cpu()
-            row += [widened(fusion.share), modality_cosines(queries, keys), keys.norm(dim=-1)]
+            row += [modality_cosines(queries, keys), keys.norm(dim=-1)]
         columns.append((labels, *(t.cpu() for t in row)))
     model.train(training)
     labels, logits, *attention = (torch.cat(c) for c in zip(*columns, strict=True))
-    share, cosines, norms = attention or (None, None, None)
+    share = attention.pop(0) if fusion.share is not None else None
+    cosines, norms = attention or (None, None)
     mean_query = query / len(labels) if attention else None
     rates = {name: count / len(labels) for name, count in right.items()}
     return Predictions(logits, labels, share, cosines, norms, mean_query, rates)

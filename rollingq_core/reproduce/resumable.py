@@ -12,6 +12,7 @@ from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
 from rollingq_core._files import delete_unfinished
 from rollingq_core.records import provenance, read_record, rounded, write_record
+from rollingq_core.runs.elsewhere import Elsewhere
 from rollingq_core.training.ticks import ticks_heard_by
 
 with needs("train"):
@@ -102,7 +103,8 @@ def compute_records(
     started = time.monotonic()
     config = {path.stem: head["config"] for path, (head, _) in heads.items()}
     tasks = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(_chunk)(folder, name, config, work, values) for name, values in chunks.items()
+        delayed(Elsewhere(_chunk))(folder, name, config, work, values)
+        for name, values in chunks.items()
     )
     with _progress(folder, chunks) as done:
         finished = [done(chunk) for chunk in tasks]

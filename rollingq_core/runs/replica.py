@@ -7,9 +7,30 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from rollingq_core.data import DataSplits
+from rollingq_core.fusion.attention import AttentionFusion
+from rollingq_core.fusion.concat import ConcatFusion
+from rollingq_core.models.encoders import TokenMLP
 from rollingq_core.models.multimodal import MultimodalModel
+from rollingq_core.rotation import QueryRotation
 from rollingq_core.settings import TrainingConfig
 from rollingq_core.training.observer import Observer
+
+# Kinds of modules that are the same in a batch of models. Others may draw, branch or keep
+# statistics of a batch.
+STACKABLE = (
+    MultimodalModel,
+    TokenMLP,
+    AttentionFusion,
+    ConcatFusion,
+    QueryRotation,
+    nn.Dropout,  # named by require_alike where it is in use
+    nn.GELU,
+    nn.Identity,
+    nn.LayerNorm,
+    nn.Linear,
+    nn.ModuleDict,
+    nn.Sequential,
+)
 
 
 class Replica(NamedTuple):
@@ -41,6 +62,17 @@ def data_sizes(data: DataSplits) -> tuple:
         sample, _ = split.__getitems__([0])
         sizes.append((len(split), *((name, *values.shape) for name, values in sample.items())))
     return tuple(sizes)
+
+
+def stackable(replica: Replica) -> bool:
+    """Return whether a replica may be trained in a batch of them.
+
+    Its modules are of the package's own kinds, which do the same in a batch of models as alone, and
+    its observers say themselves (not by inheritance, as a subclass may do more) that they stack.
+    """
+    return all(type(module) in STACKABLE for module in replica.model.modules()) and all(
+        vars(type(observer)).get("stacks", False) for observer in replica.observers
+    )
 
 
 def require_alike(replicas: Sequence[Replica]) -> None:

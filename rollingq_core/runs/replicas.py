@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from rollingq_core.air import RunningExpectation
 from rollingq_core.fusion.output import FusionOutput
 from rollingq_core.models.predictions import batches
-from rollingq_core.runs.replica import Replica, require_alike
+from rollingq_core.runs.replica import Replica, require_alike, stackable
 from rollingq_core.training.checkpoint import RunState
 from rollingq_core.training.loop import TrainingResult, fit, shuffled, total_loss
 from rollingq_core.training.meters import Meters, batch_sums, require_finite_in
@@ -25,7 +25,7 @@ from rollingq_core.training.ticks import tick
 def fit_replicas(replicas: Sequence[Replica]) -> list[TrainingResult]:
     """Train replicas in place as one batch: as ``fit`` trains each, but for rounding.
 
-    Where one has an observer that does not stack, each is trained by ``fit``.
+    Where one has an observer or a module that does not stack, each is trained by ``fit``.
 
     Replicas that do not differ yet (equal weights, data and order) are trained once. They part
     after the epoch in which one's query turns as the other's does not.
@@ -43,7 +43,7 @@ def fit_replicas(replicas: Sequence[Replica]) -> list[TrainingResult]:
         is bound to another model's layer, labels that are none of the classes, or values that are
         not finite.
     """
-    if not all(observer.stacks for r in replicas for observer in r.observers):
+    if replicas and not all(map(stackable, replicas)):
         return [fit(r.model, r.data, r.config, observers=r.observers) for r in replicas]
     require_alike(replicas)
     model, data, config, _ = replicas[0]
@@ -92,7 +92,7 @@ def fit_replicas(replicas: Sequence[Replica]) -> list[TrainingResult]:
                 estimate = observer.estimate  # type: ignore[attr-defined]
                 seen = last if estimate == "last_batch" else observed
                 observer.running.sums = _row(seen, row)  # type: ignore[attr-defined]
-                records[-1] |= observer.end_epoch(replica.model, replica.data.train)
+                records[-1] |= observer.end_epoch(replica.model, replica.data.train) or {}
         stack.separate(optimizer)
         judged = _validate(stack) if fusing else {}  # with the query as turned just now
         for row, run, record in zip(stack.rows, runs, records, strict=True):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ def prepare(
 
 def train(
     method: str,
-    data: DataSplits | str,
+    data: DataSplits | str | Path,
     *,
     setting: Setting | str = "P",
     seed: int = 0,
@@ -90,7 +91,8 @@ def train(
     schedule
         For the random controls: the events of the RollingQ run to be paired with.
     **options
-        Passed to :func:`rollingq_core.training.fit`, for example ``progress=True``.
+        Passed to :func:`rollingq_core.training.fit`, for example ``progress=True``. ``observers``
+        are those beside the method's own.
 
     Raises
     ------
@@ -109,9 +111,14 @@ def train(
     if isinstance(setting, str):
         require_choice("setting", setting, tuple(SETTINGS))
         setting = SETTINGS[setting]
-    if isinstance(data, str):
-        data = load_dataset(data, seed=seed)
+    if not isinstance(setting, Setting):
+        raise ValueError(f"setting: got {type(setting).__name__}, expected a Setting or a name")
+    if isinstance(data, str | Path):
+        data = load_dataset(str(data), seed=seed)
+    if not isinstance(data, DataSplits):
+        raise ValueError(f"data: got {type(data).__name__}, expected DataSplits or a name")
     model, config, observers = prepare(method, data, setting, seed, schedule)
+    observers = [*observers, *options.pop("observers", ())]
     with one_thread():
         result = fit(model, data, config, observers=observers, **options)
     return Run(model, data, result, events_of(observers))

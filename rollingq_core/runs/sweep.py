@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from rollingq_core._checks import require_integer
 from rollingq_core.data import load_dataset
 from rollingq_core.methods import METHODS
+from rollingq_core.runs.elsewhere import Elsewhere
 from rollingq_core.runs.replica import Replica, data_sizes
 from rollingq_core.runs.replicas import fit_replicas
 from rollingq_core.runs.run import Run, events_of, one_thread, prepare
@@ -112,7 +113,7 @@ def sweep(
         points += [_Point(seed, options, turned) for options in grid] if turned else []
     chunks = [points[start : start + size] for start in range(0, len(points), size)]
     tasks = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_run)(chunk, tuple(over), data_name, data_options, setting, report)
+        delayed(Elsewhere(_run))(chunk, tuple(over), data_name, data_options, setting, report)
         for chunk in chunks
     )
     rows = []

@@ -99,7 +99,8 @@ def run_identity(
         "fusion": type(model.fusion).__name__,
         "attention": attention_mode(model),
     }
-    identity |= {o.name: o.identity for o in watched(model, tuple(observers)) if o.identity}
+    identity["observers"] = [observer.name for observer in watched(model, tuple(observers))]
+    identity |= {o.name: o.identity for o in observers if o.identity}
     if machine is not None:
         # The rest of a machine changes how fast a run is, or nothing that is saved.
         options = ("precision", "accumulate", "clip")

@@ -166,7 +166,7 @@ def fit(
             record = {"epoch": epoch, "stage": "fusion" if fusing else "pretraining", "lr": lr}
             record |= meters.compute(epoch)
             for observer in acting:
-                record |= observer.end_epoch(model, data.train)
+                record |= observer.end_epoch(model, data.train) or {}
             if fusing:
                 judged = predict(model, data.validation, **reading)
                 require_finite_in("validation_loss", judged.loss, epoch)

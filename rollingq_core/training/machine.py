@@ -41,7 +41,7 @@ class Machine:
         Whether to run the model through ``torch.compile``.
     accumulate
         Number of pieces that each batch is cut into, to need less memory; their gradients add up
-        to the batch's.
+        to the batch's. An observer's ``extra_loss`` sees each piece by itself (PMR judges it so).
     clip
         Largest norm of all gradients together; None leaves them.
     workers

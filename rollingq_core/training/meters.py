@@ -16,11 +16,13 @@ from rollingq_core.models.predictions import widened
 
 def gradient_norms(model: MultimodalModel) -> Tensor:
     """Return the gradient norm of each modality's encoder, ``[M]``."""
-    by_encoder = [
-        [widened(p.grad) for p in encoder.parameters() if p.grad is not None]
-        for encoder in model.encoders.values()
-    ]
-    return torch.stack([nn.utils.get_total_norm(gradients) for gradients in by_encoder])
+    like = next(model.parameters())
+    norms = []
+    for encoder in model.encoders.values():
+        gradients = [widened(p.grad) for p in encoder.parameters() if p.grad is not None]
+        # Of no gradients, the norm would be a zero on the CPU, wherever the others are.
+        norms.append(nn.utils.get_total_norm(gradients).to(like.device))
+    return torch.stack(norms)
 
 
 @torch.no_grad()

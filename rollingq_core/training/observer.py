@@ -9,6 +9,22 @@ from rollingq_core._checks import require_finite
 from rollingq_core.air import Expectation, RunningExpectation
 from rollingq_core.models.multimodal import ModelOutput, MultimodalModel
 
+# Names in a checkpoint that are not an observer's.
+RESERVED = frozenset(
+    [
+        "model",
+        "optimizer",
+        "scheduler",
+        "precision",
+        "training",
+        "data_hash",
+        "modalities",
+        "fusion",
+        "observers",
+        "options",
+    ]
+)
+
 
 class Observer:
     """A method's part in training; each hook does nothing until a subclass says what.
@@ -135,7 +151,9 @@ def watched(model: MultimodalModel, observers: tuple[Observer, ...]) -> tuple[Ob
         observers = (*observers, AttentionWatch())
     names = [observer.name for observer in observers]
     if len(set(names)) < len(names):
-        raise ValueError(f"observers: got names {names}, expected each once")
+        raise ValueError(f"observers: got names {names}, expected each once: set their `name`")
+    if taken := RESERVED.intersection(names):
+        raise ValueError(f"observers: got names {sorted(taken)}, which a checkpoint uses itself")
     return observers
 
 
