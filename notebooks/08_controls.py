@@ -178,7 +178,7 @@ BookFigure(
 # the 95 % interval; a star where the interval leaves 0 out.
 
 # %%
-from rollingq_core.methods import METHODS
+from rollingq_core.methods import DYNAMIC, METHODS
 from rollingq_core.plots import paired_difference, starred
 
 levels = records["digits-P"]["levels"]
@@ -479,10 +479,12 @@ SETS = {
 # %% tags=["hide-input"]
 from rollingq_core.plots import accuracy_by_method
 
+ALONE = ["unimodal-audio", "unimodal-visual", "unimodal-text"]
+STATIC = ["concat", "ogm", "ogm-ge", "pmr"]
 BookFigure(
     accuracy_by_method(
         SETS,
-        list(METHODS),
+        [*ALONE, *STATIC, *DYNAMIC],
         "Without noise, concatenation is ahead of vanilla attention and of RollingQ",
     ),
     caption="Test accuracy of each method, mean and 95 % interval over 12 seeds. Filled: clean samples. "

@@ -65,13 +65,17 @@ def _as_mask(name: str, mask: Any) -> Tensor:
 def pooled(tokens: Tensor, mask: Tensor | None, pool: str) -> Tensor:
     """Return one vector for the tokens ``[B, L, d]`` of a modality, ``[B, d]``.
 
-    It is the ``"mean"`` of the tokens, or the ``"first"``, among those that are no padding;
-    zeros where there is none.
+    It is the ``"mean"`` of the tokens, the ``"first"`` or the ``"last"``, among those that are no
+    padding; zeros where there is none.
     """
+    ends = {"first": 0, "last": -1}
     if mask is None:
-        return tokens[:, 0] if pool == "first" else tokens.mean(dim=1)
+        return tokens[:, ends[pool]] if pool in ends else tokens.mean(dim=1)
     tokens = tokens.masked_fill(mask.unsqueeze(-1), 0)
-    if pool == "first":
-        first = (~mask).to(torch.uint8).argmax(dim=1)
-        return tokens.take_along_dim(first[:, None, None], dim=1).squeeze(1)
+    if pool in ends:
+        # The end itself where there is none: its zeros.
+        order = (~mask).to(torch.uint8)
+        place = order.argmax(dim=1) if pool == "first" else -1 - order.flip(1).argmax(dim=1)
+        place = place % tokens.shape[1]
+        return tokens.take_along_dim(place[:, None, None], dim=1).squeeze(1)
     return tokens.sum(dim=1) / (~mask).sum(dim=1, keepdim=True).clamp(min=1)

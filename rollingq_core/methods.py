@@ -1,7 +1,7 @@
 """Every method of the book, one line each: its fusion layer, and what it does in training."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import nn
@@ -9,13 +9,18 @@ from torch import nn
 from rollingq_core._extras import needs
 from rollingq_core.fusion.attention import AttentionFusion
 from rollingq_core.fusion.concat import ConcatFusion
+from rollingq_core.fusion.jmt import JointFusion
+from rollingq_core.fusion.mbt import BottleneckFusion
+from rollingq_core.fusion.mmml import CrossStreamFusion
+from rollingq_core.fusion.mult import CrossmodalFusion
 from rollingq_core.fusion.shape import FusionShape
+from rollingq_core.fusion.stack import StackFusion
 from rollingq_core.models.multimodal import MultimodalModel
-from rollingq_core.rolling import RollingQ, Rotation, RotationEvent
+from rollingq_core.rolling import Estimate, RollingQ, Rotation, RotationEvent
 from rollingq_core.settings import Setting
 
 with needs("train"):
-    from rollingq_core.balancing import OGM, PMR, Rolling
+    from rollingq_core.balancing import OGM, PMR, Progressive, Rolling, UnimodalLosses
     from rollingq_core.training.observer import Observer
 
 Schedule = Sequence[RotationEvent] | None
@@ -40,20 +45,83 @@ def rolling(
     schedule: Schedule = None,
     *,
     rotation: Rotation = "minimal",
+    estimate: Estimate = "epoch",
 ) -> list[Observer]:
     """Return Algorithm 1, or a control that turns elsewhere."""
-    rollingq = RollingQ(
-        model.fusion,
+    return [Rolling(_rollingq(model.fusion, setting, seed, schedule, rotation, estimate))]
+
+
+def progressive(
+    model: MultimodalModel,
+    setting: Setting,
+    seed: int,
+    schedule: Schedule = None,
+    *,
+    rotation: Rotation = "minimal",
+    turns: bool = True,
+) -> list[Observer]:
+    """Return progressive training of a stack: a third of fusion's epochs for each earlier block.
+
+    With ``turns``, RollingQ (or a control) acts on the block in use; without, it only watches.
+    """
+    assert isinstance(model.fusion, StackFusion)  # as the methods below have it
+    epochs = setting.training.epochs // 3
+    own = setting if turns else replace(setting, max_rotations=0)
+    rollings = []
+    layers = model.fusion.rotations
+    for block, layer in enumerate(layers):
+        start = block * epochs
+        end = start + epochs if block + 1 < len(layers) else setting.training.epochs
+        events = None if schedule is None else _between(schedule, start, end)
+        rollings.append(_rollingq(layer, own, seed + block, events, rotation))
+    return [Progressive(rollings, epochs)]
+
+
+def _between(events: Sequence[RotationEvent], start: int, end: int) -> list[RotationEvent]:
+    """Return the events of the epochs from ``start`` to before ``end``, counted from there."""
+    own = [event for event in events if start <= event.epoch < end]
+    return [replace(event, epoch=event.epoch - start) for event in own]
+
+
+def _rollingq(
+    layer: nn.Module,
+    setting: Setting,
+    seed: int,
+    schedule: Schedule,
+    rotation: Rotation,
+    estimate: Estimate = "epoch",
+) -> RollingQ:
+    return RollingQ(
+        layer,
         setting.rho,
         setting.beta,
         setting.max_rotations,
         start_epoch=setting.start_epoch,
         spacing=setting.spacing,
+        estimate=estimate,
         rotation=rotation,
         schedule=schedule,
         seed=seed,
     )
-    return [Rolling(rollingq)]
+
+
+def unimodal_losses(
+    model: MultimodalModel, setting: Setting, seed: int, schedule: Schedule = None
+) -> list[Observer]:
+    """Return MMML's losses of single modalities."""
+    return [UnimodalLosses(model)]
+
+
+def rolling_with_losses(
+    model: MultimodalModel,
+    setting: Setting,
+    seed: int,
+    schedule: Schedule = None,
+    *,
+    rotation: Rotation = "minimal",
+) -> list[Observer]:
+    """Return Algorithm 1, or a control, beside MMML's losses of single modalities."""
+    return [UnimodalLosses(model), *rolling(model, setting, seed, schedule, rotation=rotation)]
 
 
 def ogm(
@@ -106,6 +174,10 @@ class Method:
 UNIFORM = partial(AttentionFusion.of_shape, mode="uniform")
 MATCHED = partial(rolling, rotation="random_matched")
 FREE = partial(rolling, rotation="random_free")
+STILL = partial(progressive, turns=False)
+# With one class token over all streams, whose query can be turned.
+MULT_JOINT = partial(CrossmodalFusion.of_shape, joint=True)
+MMML_JOINT = partial(CrossStreamFusion.of_shape, joint=True)
 
 METHODS = {
     "unimodal-audio": Method("audio alone", ConcatFusion.of_shape, modalities=("audio",)),
@@ -122,6 +194,34 @@ METHODS = {
     ),
     "mt+random_free": Method("random, free", observers=FREE, turns=True, follows="mt+rollingq"),
     "uniform": Method("uniform", UNIFORM),
+    "mt2": Method("two layers", StackFusion.of_shape),
+    "mt2+rollingq": Method("two layers, RollingQ", StackFusion.of_shape, progressive, turns=True),
+    "mt2+progressive": Method("two layers, one by one", StackFusion.of_shape, STILL),
+    "mt2+random_matched": Method(
+        "two layers, random, same angle",
+        StackFusion.of_shape,
+        partial(progressive, rotation="random_matched"),
+        turns=True,
+        follows="mt2+rollingq",
+    ),
+    "mult": Method("MulT", CrossmodalFusion.of_shape),
+    "mult-joint": Method("MulT, joint attention", MULT_JOINT),
+    "mult+rollingq": Method("MulT, RollingQ", MULT_JOINT, rolling, turns=True),
+    "mult+random_matched": Method(
+        "MulT, random, same angle", MULT_JOINT, MATCHED, turns=True, follows="mult+rollingq"
+    ),
+    "mbt": Method("MBT", BottleneckFusion.of_shape),
+    "jmt": Method("JMT", JointFusion.of_shape),
+    "mmml": Method("MMML", CrossStreamFusion.of_shape, unimodal_losses),
+    "mmml-joint": Method("MMML, joint attention", MMML_JOINT, unimodal_losses),
+    "mmml+rollingq": Method("MMML, RollingQ", MMML_JOINT, rolling_with_losses, turns=True),
+    "mmml+random_matched": Method(
+        "MMML, random, same angle",
+        MMML_JOINT,
+        partial(rolling_with_losses, rotation="random_matched"),
+        turns=True,
+        follows="mmml+rollingq",
+    ),
 }
 # Of attention fusion, and the controls: what most chapters compare.
 DYNAMIC = ("mt", "mt+rollingq", "mt+random_matched", "mt+random_free", "uniform")

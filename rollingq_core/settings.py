@@ -127,6 +127,9 @@ SETTINGS = {
     # Everything from scratch.
     "S": Setting(_SGD, cls_std=1.0),
 }
+# On frozen ImageNet features, with the published class token and the paper's limits on rotations.
+_IMAGENET = Setting(replace(_SGD, epochs=30, lr=1e-2), cls_std=0.02, max_rotations=1)
+SETTINGS |= {"I": _IMAGENET, "I3": replace(_IMAGENET, max_rotations=3)}
 # The paper's. Neither rho nor beta is stated in the paper or in its code; one rotation is, for
 # CREMA-D.
 PAPER = Setting(

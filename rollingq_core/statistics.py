@@ -35,6 +35,13 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(numbers.mean()), float(half)
 
 
+def of_shared_seeds(runs: Rows, *names: str) -> Rows:
+    """Return the runs of some methods at the seeds that all of them were run on."""
+    seeds = [{run["seed"] for run in of_method(runs, name)} for name in names]
+    shared = set.intersection(*seeds)
+    return [run for run in runs if run["method"] in names and run["seed"] in shared]
+
+
 def paired_difference(
     runs: Rows, method: str, baseline: str, value: Callable[[Mapping[str, Any]], float]
 ) -> tuple[float, float]:
@@ -49,3 +56,36 @@ def paired_difference(
     if [run["seed"] for run in left] != [run["seed"] for run in right]:
         raise ValueError(f"runs: seeds of {method!r} and {baseline!r} differ, expected the same")
     return mean_interval([value(a) - value(b) for a, b in zip(left, right, strict=True)])
+
+
+def paired_p_value(
+    runs: Rows, method: str, baseline: str, value: Callable[[Mapping[str, Any]], float]
+) -> float:
+    """Return the two-sided p-value of :func:`paired_difference`, of Student's t over shared seeds.
+
+    Differences that are all 0 give 1.
+    """
+    shared = of_shared_seeds(runs, method, baseline)
+    left, right = ([value(run) for run in of_method(shared, name)] for name in (method, baseline))
+    if left == right:
+        return 1.0
+    return float(scipy.stats.ttest_rel(left, right).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number by Holm's method, in the order given.
+
+    The smallest is multiplied by their number, the next by one less, and so on; none comes out
+    smaller than one before it.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.2, 0.02])
+    [0.03, 0.2, 0.04]
+    """
+    numbers = np.asarray(p_values, dtype=float)
+    order = numbers.argsort()
+    scaled = numbers[order] * np.arange(len(numbers), 0, -1)
+    corrected = np.empty_like(numbers)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+    return corrected.tolist()

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Chapters that have the frame.
 NOTEBOOKS = ROOT / "notebooks"
-FRAMED = sorted([*NOTEBOOKS.glob("0[1-9]_*.py"), *NOTEBOOKS.glob("16_*.py")])
+FRAMED = sorted([*NOTEBOOKS.glob("0[1-9]_*.py"), *NOTEBOOKS.glob("1[046]_*.py")])
 HEADINGS = ["What to conclude, and what not", "Exercises", "Summary", "Further reading"]
 
 

@@ -94,7 +94,7 @@ CHOICE = {"fusion": AttentionFusion.of_shape, "modalities": None}
         (
             vit_b16,
             {
-                "depth": 4, "pretrained": False,
+                "depth": 4, "pretrained": False, "weights": None,
                 "model_name": "vit_base_patch16_224.augreg_in21k",
             },
         ),
@@ -107,7 +107,8 @@ CHOICE = {"fusion": AttentionFusion.of_shape, "modalities": None}
         (
             build_paper_model,
             {
-                "cls_std": 0.02, "cls_self_key": False, "pretrained": False, "seed": 0, **CHOICE,
+                "cls_std": 0.02, "cls_self_key": False, "pretrained": False, "weights": None,
+                "seed": 0, **CHOICE,
             },
         ),
         (build_small_paper_model, {"cls_std": 0.02, "dim": 32, "seed": 0, **CHOICE}),

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rollingq_core.data import DataSplits, PairedDataset, load_dataset
+from rollingq_core.evaluation.cost import parameters, parameters_as_in_table4
 from rollingq_core.methods import METHODS, methods_for
 from rollingq_core.models import paper
 from rollingq_core.models.paper import build_paper_model, build_small_paper_model
@@ -46,6 +47,38 @@ def test_paper_model_has_the_size_of_its_table_4():
     with torch.no_grad():
         output = model.eval()(data.train.inputs)
     assert output.fusion.attention.shape == (1, 1, 177 + 197)
+
+
+@pytest.fixture(scope="module")
+def of_table4():
+    return grids((1, 257, 188), (3, 224, 224), samples=6)
+
+
+@pytest.mark.parametrize(
+    ("method", "counted"),
+    [
+        ("mt", 59_870_226),
+        ("mt+rollingq", 60_460_050),
+        ("mbt", 114_210_834),
+        ("mmml", 77_884_818),
+        ("jmt", 62_227_986),
+    ],
+)
+def test_each_methods_parameters_are_those_of_table_4(of_table4, method, counted):
+    with torch.device("meta"):  # shapes without numbers
+        model = build_paper_model(of_table4, fusion=METHODS[method].fusion)
+    assert parameters_as_in_table4(model, turned=METHODS[method].turns) == counted
+
+
+def test_what_table_4_leaves_out_is_counted_beside_it(of_table4):
+    with torch.device("meta"):
+        model = build_paper_model(of_table4, fusion=METHODS["jmt"].fusion)
+    attention = sum(parameters(layer) for layer in model.fusion.attention)
+    vits = [encoder.vit for encoder in model.encoders.values()]
+    places = sum(vit.cls_token.numel() + vit.pos_embed.numel() for vit in vits)
+    assert attention == 3 * 4 * (768**2 + 768)
+    left_out = parameters(model) - parameters_as_in_table4(model)
+    assert left_out == attention + places
 
 
 def test_fusion_has_the_options_of_the_published_code(small_grids):
@@ -173,11 +206,14 @@ def test_each_method_trains_in_the_smoke_profile(method):
     model, config, observers = run.prepare(data)
     result = fit(model, data, replace(config, epochs=2), observers=observers)
     turns = [record["rotation"] for record in result.history if record.get("rotation")]
-    expected = {
-        "mt+rollingq": ["rolling"], "mt+random_matched": ["rolling"],
-        "mt+random_free": ["rolling"], "ogm": ["ogm"], "ogm-ge": ["ogm-ge"], "pmr": ["pmr"],
-    }  # fmt: skip
-    assert [observer.name for observer in observers] == expected.get(method, [])
-    assert bool(turns) is (expected.get(method) == ["rolling"])
-    # Only attention is watched, and turns.
-    assert ("rotation" in result.history[-1]) is ("mt" in method or method == "uniform")
+    expected = [method] if method in ("ogm", "ogm-ge", "pmr") else []
+    expected += ["unimodal_losses"] if "mmml" in method else []
+    if "mt2+" in method:
+        expected += ["progressive"]
+    elif METHODS[method].turns:
+        expected += ["rolling"]
+    assert [observer.name for observer in observers] == expected
+    assert bool(turns) is METHODS[method].turns
+    # Only attention with a query that can be turned is watched.
+    still = ("concat", "ogm", "ogm-ge", "pmr", "mult", "mbt", "jmt", "mmml")
+    assert ("rotation" in result.history[-1]) is not (method in still or "unimodal" in method)

@@ -39,6 +39,7 @@ PATHS = [
 
 
 PAIR = ("mt+rollingq", "mt")
+GAINS = {"one − other": [(1.0, 0.5), (2.0, 3.0)], "other − third": [(-1.0, 0.5), (0.0, 1.0)]}
 
 
 def small_regimes():
@@ -54,6 +55,25 @@ def small_regimes():
         for method, budget in (("mt", None), ("mt+rollingq", 1), ("mt+rollingq", 5))
     ]
     return axes | {"budgets": budgets, "levels": [0.0, 0.5], "runs": runs}
+
+
+def by_place(runs):
+    """A record of Table 11 with two places where the streams meet."""
+    return {"runs": [run | {"variant": name} for name in ("late", "early") for run in runs]}
+
+
+def block_by_block():
+    """The history of a stack of two blocks: a turn in the first, then the second comes into use."""
+    common = {"stage": "fusion", "air": 0.5, "share": {"audio": 0.6, "visual": 0.3}}
+    return [{"stage": "pretrain"}] + [
+        common | {"block": block, "rotation": turn, "validation_accuracy": accuracy}
+        for block, turn, accuracy in (
+            (0, None, 0.5),
+            (0, {"angle": 1.0}, 0.2),
+            (1, None, 0.4),
+            (1, None, 0.75),
+        )
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +132,13 @@ def drawn(trained, runs, tables):
         ),
         "conflict_bars": plots.conflict_bars({"a": {"runs": tables["conflict"]}}, METHODS, TITLE),
         "cost_of_turn": plots.cost_of_turn([1, 2, 2], {"share": [[0.7, 0.9, 0.1]] * 2}, 2, TITLE),
+        "deviation_angles": plots.deviation_angles({"a": 180 * shares, "b": shares}, TITLE),
         "detection_dots": plots.detection_dots({"a": {"runs": tables["table2"]}}, METHODS, TITLE),
         "run_curves": plots.run_curves(trained["mt+rollingq", 100].result.history, TITLE),
         "encoder_gradients": plots.encoder_gradients(runs, METHODS, 1, TITLE),
         "epoch_curves": plots.epoch_curves(runs, METHODS, 1, TITLE),
+        "gains_by_set": plots.gains_by_set({"a": GAINS, "b": GAINS}, (0.0, 0.5), TITLE),
+        "gradients_by_block": plots.gradients_by_block(by_place(runs), METHODS, TITLE),
         "interval_columns": plots.interval_columns(
             {"a": {"runs": runs, "levels": LEVELS}, "b": {"runs": runs, "levels": LEVELS}},
             "mt+rollingq",
@@ -150,13 +173,16 @@ def drawn(trained, runs, tables):
         "share_against": plots.share_against(
             {"x": {"mt+rollingq": (line, shares)}}, (line, shares), TITLE
         ),
+        "share_by_block": plots.share_by_block(by_place(runs), METHODS, TITLE),
         "share_paths": plots.share_paths({"a": np.full((3, 4), 0.5)}, TITLE),
         "share_distributions": plots.share_distributions(contrasts, TITLE),
         "shares_beside_keys": plots.shares_beside_keys(contrasts, TITLE),
+        "stage_curves": plots.stage_curves(block_by_block(), TITLE),
         "token_attention": plots.token_attention(
             {"a": torch.tensor([0.25, 0.75])}, ["audio", "visual"], TITLE
         ),
         "turn_angles": plots.turn_angles({"a": 180 * shares}, TITLE),
+        "wiring": plots.wiring("jmt", TITLE),
     }
 
 
@@ -559,3 +585,53 @@ def test_both_faces_stand_on_the_page_and_share_no_id(drawn):
     assert len(ids) == len(set(ids))
     references = re.findall(r'href="#([^"]+)"', html) + re.findall(r"url\(#([^)]+)\)", html)
     assert set(references) <= set(ids)
+
+
+def test_stage_curves_mark_turns_and_the_next_block():
+    made = plots.stage_curves(block_by_block(), TITLE)
+    accuracy = made.axes[-1]
+    curve, *lines = accuracy.get_lines()
+    assert curve.get_xydata().tolist() == [[1, 50], [2, 20], [3, 40], [4, 75]]
+    marked = {line.get_linestyle(): line.get_xdata()[0] for line in lines}
+    assert marked == {":": 2, "-": 2.5}
+
+
+def test_deviation_angles_count_all_queries():
+    made = plots.deviation_angles({"a": torch.tensor([1.0, 2, 3, 179])}, TITLE)
+    (steps,) = made.axes[0].patches
+    values = steps.get_data().values
+    assert (values[0], values[-1], values.sum()) == (75, 25, 100)
+
+
+def test_gains_by_set_stand_in_the_row_of_their_pair():
+    made = plots.gains_by_set({"a": GAINS}, (0.0, 0.5), TITLE)
+    (axis,) = made.axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    clean, noisy = axis.containers
+    assert [clean.get_label(), noisy.get_label()] == ["clean", "noise 0.5"]
+    for drawn, row in ((clean, 0), (noisy, 1)):
+        for name, place, (x, y) in zip(
+            names, axis.get_yticks(), drawn.lines[0].get_xydata(), strict=True
+        ):
+            assert x == GAINS[name][row][0]
+            assert abs(y - place) < 0.4
+
+
+def test_shares_by_block_are_means_over_seeds_in_a_panel_a_place(runs):
+    made = plots.share_by_block(by_place(runs), ["mt"], TITLE, "visual")
+    assert [axis.get_title() for axis in made.axes] == ["late", "early"]
+    own = [run["history"]["share"] for run in runs if run["method"] == "mt"]
+    expected = np.mean([[epoch["visual"] for epoch in share] for share in own], axis=0)
+    for axis in made.axes:
+        np.testing.assert_allclose(axis.get_lines()[0].get_ydata(), expected)
+
+
+def test_gradients_by_block_leave_pretraining_out(runs):
+    made = plots.gradients_by_block(by_place(runs), ["mt", "mt+rollingq"], TITLE)
+    curves = {line.get_label(): line for line in made.axes[1].get_lines()}
+    assert list(curves)[0::2] == ["audio, vanilla", "audio, RollingQ"]
+    own = [run["history"] for run in runs if run["method"] == "mt"]
+    norms = [h["gradient_norm"][-len(h["share"]) :] for h in own]
+    assert len(own[0]["gradient_norm"]) > len(norms[0])
+    expected = np.exp(np.mean(np.log([[e["audio"] for e in run] for run in norms]), axis=0))
+    np.testing.assert_allclose(curves["audio, vanilla"].get_ydata(), expected)

@@ -168,3 +168,37 @@ def test_words_stand_at_the_left_and_quoted_numbers_in_italics():
 def test_a_caption_has_normal_weight_and_the_colour_of_the_text():
     (caption,) = ElementTree.fromstring(TABLE._repr_html_()).iter("caption")
     assert "font-weight:normal;color:inherit" in caption.get("style")
+
+
+def test_p_value_and_interval_agree_on_what_is_clear():
+    draw = np.random.default_rng(0)
+    verdicts = set()
+    for shift in np.linspace(0, 2, 9):
+        rows = [
+            {"method": name, "seed": seed, "x": draw.normal() + shift * (name == "a")}
+            for name in "ab"
+            for seed in range(8)
+        ]
+        p_value = over_seeds.paired_p_value(rows, "a", "b", lambda run: run["x"])
+        mean, half = over_seeds.paired_difference(rows, "a", "b", lambda run: run["x"])
+        assert (p_value < 0.05) == (abs(mean) > half)
+        verdicts.add(p_value < 0.05)
+    assert verdicts == {True, False}
+
+
+def test_p_value_is_over_shared_seeds_and_1_where_nothing_differs():
+    rows = [{"method": name, "seed": seed, "x": seed} for name in "ab" for seed in range(4)]
+    rows.append({"method": "a", "seed": 9, "x": 50})
+    assert over_seeds.paired_p_value(rows, "a", "b", lambda run: run["x"]) == 1.0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_what_going_through_the_sorted_values_rejects(p_values):
+    corrected = over_seeds.holm(p_values)
+    rejected = []
+    for place, p_value in enumerate(sorted(p_values)):
+        if p_value * (len(p_values) - place) > 0.05:
+            break
+        rejected.append(p_value)
+    assert sorted(p for p, c in zip(p_values, corrected, strict=True) if c <= 0.05) == rejected
+    assert all(p <= c <= 1 for p, c in zip(p_values, corrected, strict=True))

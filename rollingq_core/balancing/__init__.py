@@ -5,6 +5,8 @@ from rollingq_core._extras import needs
 with needs("train"):
     from rollingq_core.balancing.ogm import OGM
     from rollingq_core.balancing.pmr import PMR
+    from rollingq_core.balancing.progressive import Progressive
     from rollingq_core.balancing.rolling import Rolling
+    from rollingq_core.balancing.unimodal import UnimodalLosses
 
-__all__ = ["OGM", "PMR", "Rolling"]
+__all__ = ["OGM", "PMR", "Progressive", "Rolling", "UnimodalLosses"]

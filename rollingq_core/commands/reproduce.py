@@ -77,9 +77,13 @@ def _own_way(
 ) -> dict[Path, dict[str, Any]]:
     compute = RECIPES[name].compute
     assert compute is not None  # `run` has looked
-    if "profile" not in RECIPES[name].options:
+    if not RECIPES[name].options:
         out = options.out / f"{name}-synthetic-T.json"
         return {out: compute(seeds, out=out, jobs=jobs)}
+    if "profile" not in RECIPES[name].options:
+        data = options.data or "digits"
+        out = options.out / f"{name}-{Path(data).stem}.json"
+        return {out: compute(name, data, seeds, out=out, jobs=jobs)}
     data, profile = options.data or "avmnist_full", options.profile or "gpu"
     out = options.out / f"{name}-{data}-{profile}.json"
     machine = {"precision": options.precision} if options.precision else {}

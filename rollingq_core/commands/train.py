@@ -72,8 +72,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     machine.add_argument("--accumulate", type=int, default=1, help="pieces to cut a batch into")
     machine.add_argument("--clip", type=float, help="largest norm of the gradients")
     machine.add_argument("--workers", type=int, default=0, help="processes that read ahead")
-    machine.add_argument(
+    start = parser.add_argument_group(
+        "what the paper's encoders start from"
+    ).add_mutually_exclusive_group()
+    start.add_argument(
         "--from-scratch", action="store_true", help="never start from ImageNet's weights"
+    )
+    start.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="start from a file of ViT-B/16's weights (safetensors, or what torch.save wrote)",
     )
 
 
@@ -205,7 +213,8 @@ def describe(options: argparse.Namespace, method: str, seed: int) -> RunDescript
     )
     if options.epochs is not None:
         setting = replace(setting, training=replace(setting.training, epochs=options.epochs))
-    return replace(run, setting=setting, pretrained=run.pretrained and not options.from_scratch)
+    pretrained = run.pretrained and not (options.from_scratch or options.weights)
+    return replace(run, setting=setting, pretrained=pretrained, weights=options.weights)
 
 
 def line(record: dict[str, Any], total: int) -> str:

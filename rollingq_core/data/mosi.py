@@ -100,8 +100,9 @@ def load(
         )
         for split in ("train", "validation", "test")
     )
+    whole = tuple(modalities) == tuple(PUBLISHED)
     return DataSplits(
-        name="mosi",
+        name="mosi" if whole else "-".join(["mosi", *modalities]),
         train=train,
         validation=validation,
         test=test,

@@ -55,15 +55,24 @@ class Source:
             return load(**{**self.options, **seeds, **options})
 
 
-NEW_SPEAKER = {"held_out_speaker": "theo", "token_noise": 0.0}
+THEO = {"held_out_speaker": "theo"}
+NEW_SPEAKER = THEO | {"token_noise": 0.0}
+VISUAL_TEXT = {"modalities": ("visual", "text")}
+AUDIO_TEXT = {"modalities": ("audio", "text")}
 SOURCES = {
     "synthetic": Source("tokens drawn at random, audio louder than vision", "synthetic"),
     "digits": Source("small digits, spoken (synthesised) and written; ships with it", "digits"),
     "avmnist": Source("recorded spoken digits and MNIST's images", "avmnist"),
     "avmnist-new-speaker": Source("the same, tested on an unheard speaker", "avmnist", NEW_SPEAKER),
+    "avmnist-pretrained": Source("avmnist as ImageNet features", "avmnist_pretrained"),
+    "avmnist-new-speaker-pretrained": Source(
+        "the same, tested on an unheard speaker", "avmnist_pretrained", THEO
+    ),
     "avmnist_full": Source("avmnist at the paper's input sizes", "avmnist_full", full_size=True),
     "cremad": Source("CREMA-D, acted emotions", "cremad", seeded=False, full_size=True),
     "mosi": Source("CMU-MOSI, opinions heard, seen and read", "mosi"),
+    "mosi-visual-text": Source("the same, seen and read", "mosi", VISUAL_TEXT),
+    "mosi-audio-text": Source("the same, heard and read", "mosi", AUDIO_TEXT),
 }
 
 

@@ -11,6 +11,7 @@ with needs("train"):
     )
     from rollingq_core.evaluation.calibration import Calibration, calibration
     from rollingq_core.evaluation.conflict import ConflictDataset, ConflictReport, conflict
+    from rollingq_core.evaluation.cost import parameters, parameters_as_in_table4
     from rollingq_core.evaluation.noise import (
         LEVELS,
         NoiseResponse,
@@ -34,6 +35,8 @@ __all__ = [
     "attention_contrast",
     "calibration",
     "conflict",
+    "parameters",
+    "parameters_as_in_table4",
     "robustness_areas",
     "sensitivity",
     "under_noise",

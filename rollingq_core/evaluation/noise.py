@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from rollingq_core._checks import require_choice, require_integer
 from rollingq_core._padding import padding_name
 from rollingq_core.data.dataset import PairedDataset
+from rollingq_core.data.encoded import EncodedDataset
 from rollingq_core.evaluation.answers import modalities_of, require_fraction, require_levels
 from rollingq_core.evaluation.calibration import calibration
 from rollingq_core.models.multimodal import MultimodalModel
@@ -33,7 +34,9 @@ class NoisyDataset(Dataset):
 
     A sample's noise depends on seed, modality and index alone: it is the same at each level, for
     each mechanism and in any order. At level 0 the bits stay. Padding masks stay as they are, and
-    padded tokens get no noise.
+    padded tokens get no noise. Where the tokens are frozen features
+    (:class:`rollingq_core.data.encoded.EncodedDataset`), the noise is put on what they were made
+    of.
 
     Parameters
     ----------
@@ -82,10 +85,17 @@ class NoisyDataset(Dataset):
         if self.level == 0:
             return inputs, labels
         noisy = {
-            name: _unpadded(inputs, name, self._disturbed(inputs[name], stream, indices))
+            name: _unpadded(inputs, name, self._noisy(name, inputs[name], stream, indices))
             for name, stream in self.streams.items()
         }
         return inputs | noisy, labels
+
+    def _noisy(self, name: str, clean: Tensor, stream: int, indices: Sequence[int]) -> Tensor:
+        if not isinstance(self.dataset, EncodedDataset):
+            return self._disturbed(clean, stream, indices)
+        raw = self.dataset.raw[name][list(indices)]
+        key = name, self.level, self.mechanism, self.seed, tuple(map(int, indices))
+        return self.dataset.encoded(key, name, lambda: self._disturbed(raw, stream, indices))
 
     def _disturbed(self, clean: Tensor, stream: int, indices: Sequence[int]) -> Tensor:
         noise, chance = _draw(self.seed, stream, indices, clean.shape[1:])

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import dropout
 
 from rollingq_core._checks import (
     require_choice,
@@ -134,23 +134,30 @@ class AttentionFusion(nn.Module):
         A mask is boolean, ``[B, L_m]``, True where a token is padding; None where none is.
         """
         padded = require_tokens(tokens, key_padding_masks, like=self.cls)
+        output = self.attend(self.cls, tokens, padded)
+        return output._replace(logits=self.head(output.fused))
+
+    def attend(self, cls: Tensor, tokens: Sequence[Tensor], padded: Tensor | None) -> FusionOutput:
+        """Let a class token, ``[1, 1, d]`` for all samples or ``[B, 1, d]``, attend to the tokens.
+
+        ``padded`` is ``[B, sum L]``, or None. What is returned has no logits yet.
+        """
         if self.cls_self_key and padded is not None:
             padded = nn.functional.pad(padded, (0, 1))
         batch, counts = tokens[0].shape[0], [z.shape[1] for z in tokens]
-        query = self.rotation(self.q_proj(self.cls[0]))[0]  # [d], Eq. 13
-        rows = [*tokens, self.cls.expand(batch, 1, -1)] if self.cls_self_key else list(tokens)
+        query = self.rotation(self.q_proj(cls[:, 0]))  # [1, d] or [B, d], Eq. 13
+        rows = [*tokens, cls.expand(batch, 1, -1)] if self.cls_self_key else list(tokens)
         keys = None if is_plain_linear(self.k_proj) else [self.k_proj(z) for z in rows]
 
         row = self._attention_row(self._logits(query, rows, keys), padded)
         used = dropout(row, self.attention_dropout, self.training)  # [B, H, sum L]
         fused = self._read_values(used, rows)
         require_result(fused, tokens)
-        fused = self.output_dropout(self.out_proj(fused))  # [B, d]
         attention = row[..., : sum(counts)]  # without the class token, if that is a key
         share = torch.stack([a.sum(-1).mean(1) for a in attention.split(counts, dim=-1)], dim=-1)
         return FusionOutput(
-            logits=self.head(fused),
-            fused=fused,
+            logits=None,  # type: ignore[arg-type]  # the caller has the classifier
+            fused=self.output_dropout(self.out_proj(fused)),  # [B, d]
             attention=attention,
             share=share,
             query=query.detach().expand(batch, -1),
@@ -159,15 +166,15 @@ class AttentionFusion(nn.Module):
 
     def _logits(self, query: Tensor, rows: Sequence[Tensor], keys: Sequence[Tensor] | None):
         """Eq. 1 for each head, ``[B, sum L, H]``."""
-        heads = query.view(self.num_heads, -1) / math.sqrt(self.dim // self.num_heads)
+        heads = query.unflatten(-1, (self.num_heads, -1)) / math.sqrt(self.dim // self.num_heads)
         if keys is not None:
-            split = torch.cat(list(keys), dim=1).unflatten(-1, heads.shape)
-            return torch.einsum("blhe,he->blh", split, heads)
-        weight, bias = self.k_proj.weight.view(*heads.shape, self.dim), self.k_proj.bias
-        pushed = (heads.unsqueeze(1) @ weight).squeeze(1)
+            split = torch.cat(list(keys), dim=1).unflatten(-1, heads.shape[1:])
+            return torch.einsum("blhe,bhe->blh", split, heads.expand(len(split), -1, -1))
+        weight, bias = self.k_proj.weight.unflatten(0, heads.shape[1:]), self.k_proj.bias
+        pushed = (heads.unsqueeze(2) @ weight).squeeze(2)  # [1, H, d] or [B, H, d]
         # Softmax does not see b_K, but distributed training waits for its (zero) gradient.
-        offset = None if bias is None else (heads * bias.view(heads.shape)).sum(-1)
-        return torch.cat([linear(z, pushed, offset) for z in rows], dim=1)
+        offset = 0 if bias is None else (heads * bias.view(heads.shape[1:])).sum(-1).unsqueeze(1)
+        return torch.cat([z @ pushed.mT + offset for z in rows], dim=1)
 
     def _attention_row(self, logits: Tensor, padded: Tensor | None) -> Tensor:
         if self.mode == "uniform":

@@ -1,5 +1,8 @@
 """Encoders: from an input of one modality to its tokens, ``[B, L, d]``."""
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -8,6 +11,7 @@ from torch.nn.functional import unfold
 
 from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
+from rollingq_core.models.weights import read_weights
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -96,6 +100,15 @@ class ViTEncoder(nn.Module):
         return self.vit.forward_features(inputs)
 
 
+def without_last_norm(encoders: Mapping[str, nn.Module], fusion: nn.Module) -> None:
+    """Take the last layer norm out of transformers that the fusion goes on with, as it says."""
+    if not getattr(fusion, "continues_encoders", False):
+        return
+    for encoder in encoders.values():
+        if isinstance(encoder, ViTEncoder):
+            encoder.vit.norm = nn.Identity()
+
+
 def small_vit(
     input_size: tuple[int, int],
     patch: tuple[int, int],
@@ -149,6 +162,7 @@ def vit_b16(
     channels: int,
     depth: int = 4,
     pretrained: bool = False,
+    weights: str | Path | None = None,
     model_name: str = "vit_base_patch16_224.augreg_in21k",
 ) -> ViTEncoder:
     """Return ViT-B/16 cut to its first blocks, the paper's backbone (d = 768).
@@ -165,11 +179,17 @@ def vit_b16(
     pretrained
         Whether to download weights under timm's name ``model_name``; position embeddings and input
         channels are adapted by timm.
+    weights
+        A file with those weights, of at least ``depth`` blocks, in place of a download: safetensors
+        or what ``torch.save`` wrote, with timm's names.
 
     Raises
     ------
+    OSError
+        ``weights`` is no file that can be read.
     ValueError
-        A size that is no integer of at least 1, or ``depth`` above 12.
+        A size that is no integer of at least 1, or ``depth`` above 12. A file that is damaged,
+        holds more than data, or weights of another model.
     """
     _require_pair("input_size", input_size)
     _require_sizes(channels=channels)
@@ -177,11 +197,41 @@ def vit_b16(
     with needs("train"):
         import timm
 
-    vit: Any = timm.create_model(
-        model_name, pretrained=pretrained, img_size=input_size, in_chans=channels, num_classes=0
-    )
-    vit.blocks = vit.blocks[:depth]
+    sizes: dict[str, Any] = {"img_size": input_size, "in_chans": channels, "num_classes": 0}
+    if weights is None:
+        vit: Any = timm.create_model(model_name, pretrained=pretrained, **sizes)
+        vit.blocks = vit.blocks[:depth]
+        return ViTEncoder(vit)
+    state = _of_first_blocks(read_weights(weights), depth)
+    try:
+        vit = timm.create_model(
+            model_name,
+            pretrained=True,
+            pretrained_cfg_overlay={"state_dict": dict(state)},
+            depth=depth,
+            **sizes,
+        )
+        # timm itself leaves what is missing as it was drawn.
+        missing = [name for name in vit.state_dict() if name not in state]
+        if missing:
+            raise KeyError(f"no {', '.join(missing[:3])}")
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"weights: got {weights}, expected those of {model_name} with at least {depth} blocks "
+            f"({reason})"
+        ) from error
     return ViTEncoder(vit)
+
+
+def _of_first_blocks(weights: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """Return the weights without those of later blocks."""
+    kept = {}
+    for name, tensor in weights.items():
+        block = re.match(r"blocks\.(\d+)\.", name)
+        if block is None or int(block[1]) < depth:
+            kept[name] = tensor
+    return kept
 
 
 def _require_sizes(**sizes: int) -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from rollingq_core.models.multimodal import MultimodalModel
 
 with needs("train"):
     from rollingq_core.data.dataset import DataSplits
-    from rollingq_core.models.encoders import ViTEncoder, small_vit, vit_b16
+    from rollingq_core.models.encoders import ViTEncoder, small_vit, vit_b16, without_last_norm
     from rollingq_core.models.small import Fusion, chosen_shapes
 
 PATCH = 16
@@ -27,6 +28,7 @@ def build_paper_model(
     cls_std: float = 0.02,
     cls_self_key: bool = False,
     pretrained: bool = False,
+    weights: str | Path | None = None,
     fusion: Fusion = AttentionFusion.of_shape,
     modalities: tuple[str, ...] | None = None,
     seed: int = 0,
@@ -47,6 +49,9 @@ def build_paper_model(
     pretrained
         Whether the encoders start from ImageNet-21k. Where the weights are out of reach, there is
         a warning, and they start from scratch.
+    weights
+        A file with such weights for both encoders, as in
+        :func:`rollingq_core.models.encoders.vit_b16`, in place of a download.
     fusion
         From a :class:`FusionShape` to the fusion layer.
     modalities
@@ -56,12 +61,21 @@ def build_paper_model(
 
     Raises
     ------
+    OSError
+        ``weights`` is no file that can be read.
     ValueError
-        Inputs that can't be cut into 16 x 16 patches.
+        Inputs that can't be cut into 16 x 16 patches, or a file without such weights.
     """
     shapes = _grids(data, modalities)
     torch.manual_seed(require_integer("seed", seed, at_least=0))
-    encoders = _pretrained(shapes) if pretrained else None
+    encoders: dict[str, ViTEncoder] | None = None
+    if weights is not None:
+        encoders = {
+            name: vit_b16(size[1:], channels=size[0], weights=weights)
+            for name, size in shapes.items()
+        }
+    elif pretrained:
+        encoders = _pretrained(shapes)
     if encoders is None:
         encoders = {name: vit_b16(size[1:], channels=size[0]) for name, size in shapes.items()}
         for encoder in encoders.values():
@@ -120,7 +134,7 @@ def _pretrained(shapes: dict[str, tuple[int, int, int]]) -> dict[str, ViTEncoder
         reason = (str(error).splitlines() or [""])[0]
         warnings.warn(
             f"pretrained: the ImageNet-21k weights are out of reach, so the encoders start from "
-            f"scratch ({type(error).__name__}: {reason})",
+            f"scratch; a file of them can be given as weights ({type(error).__name__}: {reason})",
             stacklevel=3,
         )
         return None
@@ -141,6 +155,7 @@ def _shape(
 def _assemble(
     encoders: Mapping[str, nn.Module], fusion: nn.Module, shape: FusionShape
 ) -> MultimodalModel:
+    without_last_norm(encoders, fusion)
     model = MultimodalModel(encoders, fusion, shape.num_classes, pool=shape.pool)
     model.probes.apply(_initialise)
     return model

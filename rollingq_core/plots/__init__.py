@@ -21,6 +21,13 @@ with needs("plots"):
         paths_over_epochs,
         share_paths,
     )
+    from rollingq_core.plots.earlier import (
+        deviation_angles,
+        gains_by_set,
+        gradients_by_block,
+        share_by_block,
+        stage_curves,
+    )
     from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
     from rollingq_core.plots.methods import accuracy_by_method
     from rollingq_core.plots.noise import (
@@ -48,6 +55,7 @@ with needs("plots"):
         noise_curves,
     )
     from rollingq_core.plots.turn import cost_of_turn, keys_around_query
+    from rollingq_core.plots.wiring import wiring
     from rollingq_core.statistics import (
         mean_interval,
         of_method,
@@ -70,11 +78,14 @@ __all__ = [
     "conflict_bars",
     "cost_of_turn",
     "detection_dots",
+    "deviation_angles",
     "difference_table",
     "differences_by_set",
     "encoder_gradients",
     "epoch_curves",
     "figure",
+    "gains_by_set",
+    "gradients_by_block",
     "initial_balance",
     "interval_columns",
     "key_distributions",
@@ -96,12 +107,15 @@ __all__ = [
     "run_curves",
     "sample_pairs",
     "share_against",
+    "share_by_block",
     "share_distributions",
     "share_paths",
     "shares_beside_keys",
     "signed",
+    "stage_curves",
     "starred",
     "token_attention",
     "turn_angles",
     "values_by_set",
+    "wiring",
 ]

@@ -40,6 +40,21 @@ LINES: dict[str, dict[str, Any]] = {
     "ogm": {"color": "#7F7F7F", "linestyle": (0, (5, 1)), "marker": "X"},
     "ogm-ge": {"color": "#7F7F7F", "linestyle": (0, (5, 3)), "marker": "x"},
     "pmr": {"color": "#7F7F7F", "linestyle": (0, (1, 1)), "marker": "*"},
+    # Deeper fusions have a letter each; a small one is a control's.
+    "mt2": {"color": INK, "linestyle": (0, (6, 2)), "marker": "$2$"},
+    "mt2+rollingq": {"color": "#CC79A7", "linestyle": (0, (12, 1)), "marker": "$Z$"},
+    "mt2+progressive": {"color": INK, "linestyle": (0, (2, 2)), "marker": "$1$"},
+    "mt2+random_matched": {"color": "#56B4E9", "linestyle": (0, (1, 2)), "marker": "$z$"},
+    "mult": {"color": INK, "linestyle": (0, (6, 2, 1, 2)), "marker": "$M$"},
+    "mult-joint": {"color": INK, "linestyle": (0, (3, 2, 1, 2)), "marker": "$j$"},
+    "mult+rollingq": {"color": "#CC79A7", "linestyle": (0, (12, 1, 1, 1)), "marker": "$U$"},
+    "mult+random_matched": {"color": "#56B4E9", "linestyle": (0, (1, 3)), "marker": "$u$"},
+    "mbt": {"color": INK, "linestyle": (0, (6, 2, 1, 2, 1, 2)), "marker": "$B$"},
+    "jmt": {"color": INK, "linestyle": (0, (6, 1)), "marker": "$J$"},
+    "mmml": {"color": INK, "linestyle": (0, (6, 3)), "marker": "$L$"},
+    "mmml-joint": {"color": INK, "linestyle": (0, (3, 3)), "marker": "$i$"},
+    "mmml+rollingq": {"color": "#CC79A7", "linestyle": (0, (12, 2)), "marker": "$R$"},
+    "mmml+random_matched": {"color": "#56B4E9", "linestyle": (0, (1, 5)), "marker": "$r$"},
 }
 # Nor is it where modalities are drawn.
 MODALITIES: dict[str, dict[str, str]] = {

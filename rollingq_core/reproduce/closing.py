@@ -10,10 +10,12 @@ with needs("train"):
     import numpy as np
 
     from rollingq_core.methods import METHODS
+    from rollingq_core.records import read_record
     from rollingq_core.statistics import (
         Rows,
         mean_interval,
         of_method,
+        of_shared_seeds,
         paired_difference,
         signed,
     )
@@ -31,6 +33,21 @@ def accuracy_by_level(record: dict[str, Any]) -> Table:
         f"noise {level:g}": _at("accuracy", index) for index, level in enumerate(record["levels"])
     }
     return over_seeds(record["runs"], columns, "Test accuracy, %", baseline=BASELINE)
+
+
+def with_quoted(record: dict[str, Any]) -> Table:
+    """Return :func:`accuracy_by_level`, and beside it what the paper quotes for CREMA-D."""
+    table = accuracy_by_level(record)
+    quoted = {run["method"]: run["accuracy"] for run in read_record("quoted-cremad")["runs"]}
+    names: list[str] = list(dict.fromkeys(run["method"] for run in record["runs"]))
+    rows = []
+    for index, row in enumerate(table.rows):
+        # The rows of methods come first, then those of differences.
+        accuracy = quoted.get(names[index]) if index < len(names) else None
+        rows.append([*row, "–" if accuracy is None else f"{100 * accuracy:.1f}"])
+    title = "paper, CREMA-D"
+    caption = f"{table.caption} The last column is quoted: the paper's Table 1, on CREMA-D."
+    return Table([*table.header, title], rows, caption, quoted=[title])
 
 
 def last_level(record: dict[str, Any]) -> Table:
@@ -64,6 +81,18 @@ def numbers(record: dict[str, Any]) -> Table:
             for key in value:
                 columns[f"{name} {key}"] = _entry(name, key)
     return over_seeds(runs, columns, "The test's numbers", digits=3)
+
+
+def by_variant(record: dict[str, Any]) -> Table:
+    """Return accuracy without noise and with half of it in each variant, in percent."""
+    half = record["levels"].index(0.5)
+    columns = {"clean": _at("accuracy", 0), "noise 0.5": _at("accuracy", half)}
+    rows: list[list[str]] = []
+    for variant in dict.fromkeys(run["variant"] for run in record["runs"]):
+        runs = [run for run in record["runs"] if run["variant"] == variant]
+        table = over_seeds(runs, columns, "Test accuracy, %", baseline=BASELINE)
+        rows += [[f"{variant}: {title}", *cells] for title, *cells in table.rows]
+    return Table(["", *columns], rows, table.caption)
 
 
 def by_rho_and_beta(record: dict[str, Any]) -> Table:
@@ -163,7 +192,13 @@ def over_seeds(
         own = of_method(runs, name)
         cells = [_cell([value(run) for run in own], digits) for value in columns.values()]
         rows.append([_label(name), *cells])
-    text = f"{caption}: mean ± sd over {count} seed{'s' * (count != 1)}."
+    text = f"{caption}: mean ± sd over {count} seed{'s' * (count != 1)}"
+    fewer = {name: len(of_method(runs, name)) for name in names}
+    fewer = {name: number for name, number in fewer.items() if number < count}
+    if fewer:
+        told = ", ".join(f"{_label(name)} {number}" for name, number in fewer.items())
+        text += f" ({told})"
+    text += "."
     if baseline in names and len(names) > 1 and count > 1:
         others = [name for name in names if name != baseline]
         rows += [_difference(runs, name, baseline, [*columns.values()], digits) for name in others]
@@ -175,11 +210,12 @@ def _difference(
     runs: Rows, name: str, baseline: str, columns: Sequence[Callable], digits: int
 ) -> list[str]:
     cells = []
+    shared = of_shared_seeds(runs, name, baseline)
     for column in columns:
-        if any(column(run) is None for run in runs if run["method"] in (name, baseline)):
+        if len(shared) < 4 or any(column(run) is None for run in shared):
             cells.append("–")
             continue
-        mean, half = paired_difference(runs, name, baseline, column)
+        mean, half = paired_difference(shared, name, baseline, column)
         cells.append(f"{signed(mean, digits)} ± {half:.{digits}f}")
     return [f"{_label(name)} − {_label(baseline)}", *cells]
 

@@ -17,7 +17,7 @@ with needs("train", "data"):
     from rollingq_core.reproduce.recipes import RECIPES
     from rollingq_core.reproduce.reports import Report
     from rollingq_core.reproduce.resumable import compute_records, require_seeds
-    from rollingq_core.reproduce.seeds import REPORTING_SEEDS
+    from rollingq_core.reproduce.seeds import FEWER, REPORTING_SEEDS
     from rollingq_core.runs.run import Run
     from rollingq_core.runs.sweep import sweep
     from rollingq_core.settings import SETTINGS
@@ -92,7 +92,7 @@ def reproduce(
     known = [name for name, recipe in RECIPES.items() if recipe.report]
     if not recipes or any(recipe not in known for recipe in recipes):
         raise ValueError(f"recipes: got {list(recipes)}, expected some of {known}")
-    if len({RECIPES[recipe].methods for recipe in recipes}) > 1:
+    if len({(RECIPES[recipe].methods, RECIPES[recipe].fewer) for recipe in recipes}) > 1:
         raise ValueError(f"recipes: got {list(recipes)}, which train different methods")
     small = tuple(name for name, source in SOURCES.items() if not source.full_size)
     if not is_file_name(str(data_name)):
@@ -115,10 +115,11 @@ def reproduce(
         }
         heads[Path(out) / f"{name}.json"] = (head, partial(_of_recipe, recipe))
     groups = [seeds[start : start + SEEDS_A_BATCH] for start in range(0, len(seeds), SEEDS_A_BATCH)]
-    chunks = {
-        "-".join(map(str, group)): (reports, methods, data_name, setting_name, group)
-        for group in groups
-    }
+    chunks = {}
+    for position, group in enumerate(groups):
+        late = position * SEEDS_A_BATCH >= FEWER
+        own = tuple(name for name in methods if not (late and name in RECIPES[recipes[0]].fewer))
+        chunks["-".join(map(str, group))] = reports, own, data_name, setting_name, group
     folder = Path(out) / f"{'-'.join(names.values())}.parts"
     records = compute_records(heads, folder, run_seeds, chunks, jobs=jobs)
     return {recipe: records[Path(out) / f"{name}.json"] for recipe, name in names.items()}

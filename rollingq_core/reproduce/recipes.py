@@ -8,7 +8,7 @@ from rollingq_core._extras import needs
 
 with needs("train", "data"):
     from rollingq_core.methods import DYNAMIC, METHODS
-    from rollingq_core.reproduce import closing, grid, regimes, scale
+    from rollingq_core.reproduce import closing, grid, regimes, scale, variants
     from rollingq_core.reproduce.reports import Report, Tested, accuracies, summarise
     from rollingq_core.reproduce.seeds import REPORTING_SEEDS, TUNING_SEEDS
     from rollingq_core.tables import Table
@@ -28,6 +28,8 @@ class Recipe:
     methods
         Names of the methods that it trains, in order; those that the data has no modality for are
         left out.
+    fewer
+        Those of them that are trained at the first few seeds only, as they cost much more.
     compute
         Its own way, for a recipe that has one: from seeds, ``out`` and ``jobs``, and ``options``.
     seeds
@@ -46,21 +48,45 @@ class Recipe:
     about: str
     report: Report | None = None
     methods: tuple[str, ...] = DYNAMIC
+    fewer: tuple[str, ...] = ()
     compute: Callable[..., dict[str, Any]] | None = None
     seeds: tuple[int, ...] = REPORTING_SEEDS
     options: tuple[str, ...] = ("data", "setting")
     table: Callable[[dict[str, Any]], Table] = closing.accuracy_by_level
 
 
+def _variants(about: str) -> Recipe:
+    """Return the recipe of a table whose rows are variants of one model."""
+    return Recipe(
+        about,
+        methods=variants.COMPARED,
+        compute=variants.reproduce,
+        seeds=variants.SEEDS,
+        options=("data",),
+        table=closing.by_variant,
+    )
+
+
 ALL = tuple(METHODS)
+DEEPER = tuple(name for name in METHODS if name.startswith(("mt2", "mult", "mbt", "jmt", "mmml")))
 LEANING = Tested("correlation")
 RECIPES = {
     "comparison": Recipe("methods, noise and attention over training", summarise),
-    "table1": Recipe("accuracy of every method, static and dynamic", accuracies, ALL),
+    "table1": Recipe(
+        "accuracy of every method, static and dynamic",
+        accuracies,
+        ALL,
+        DEEPER,
+        table=closing.with_quoted,
+    ),
     "table2": Recipe("whether attention notices noise", LEANING, table=closing.numbers),
     "table3": Recipe("accuracy by kind of noise", Tested("noise"), table=closing.last_level),
     "conflict": Recipe("whom a model follows", Tested("conflict"), table=closing.numbers),
     "calibration": Recipe("confidence under noise", Tested("calibration")),
+    "table5": _variants("Algorithm 1 with one of its choices changed"),
+    "table6": _variants("transformers of 2, 4 and 6 blocks as encoders"),
+    "table7": _variants("ResNet18 as encoder"),
+    "table11": _variants("fusion from an earlier block"),
     "grid": Recipe(
         "the map of rho and beta",
         compute=grid.reproduce,

@@ -112,13 +112,16 @@ def compute_records(
         "seconds": sum(chunk["seconds"] for chunk in finished),
         "wall_seconds": time.monotonic() - started,
     }
+    # Rounded as they are written, so that a table is the same whether a chunk was read or computed.
     records = {
-        path: {
-            **head,
-            **spent,
-            **provenance(gpu),
-            "runs": [keep(row) for chunk in finished for row in chunk["rows"]],
-        }
+        path: rounded(
+            {
+                **head,
+                **spent,
+                **provenance(gpu),
+                "runs": [keep(row) for chunk in finished for row in chunk["rows"]],
+            }
+        )
         for path, (head, keep) in heads.items()
     }
     for path, record in records.items():

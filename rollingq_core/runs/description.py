@@ -98,8 +98,11 @@ class RunDescription:
         The training and RollingQ's numbers.
     pretrained
         Whether the encoders start from ImageNet-21k.
+    weights
+        The path of a file that the encoders start from instead, in a profile of the paper's model.
     measured
-        What the data turned out to be: its hash, input shapes and classes.
+        What the data turned out to be: its hash, input shapes and classes; and the SHA-256 of files
+        of the reader's own.
     """
 
     data: str
@@ -108,12 +111,19 @@ class RunDescription:
     seed: int
     setting: Setting
     pretrained: bool = False
+    weights: str | None = None
     measured: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_choice("method", self.method, tuple(METHODS))
         require_choice("profile", self.profile, tuple(PROFILES))
         require_integer("seed", self.seed, at_least=0, at_most=LARGEST_SEED)
+        if self.weights is not None and not PROFILES[self.profile].pretrained:
+            able = [name for name, profile in PROFILES.items() if profile.pretrained]
+            raise ValueError(
+                f"weights: got a file for profile {self.profile!r}, whose encoders are too small "
+                f"for it, expected one of {able}"
+            )
 
     @classmethod
     def of_profile(
@@ -144,12 +154,17 @@ class RunDescription:
         self,
         data: DataSplits,
         *,
-        pretrained: bool = False,
+        fresh: bool = False,
         schedule: Sequence[RotationEvent] | None = None,
     ) -> Prepared:
-        """Return the run, not begun; ``schedule`` as in :func:`rollingq_core.runs.prepare`."""
+        """Return the run, not begun; ``schedule`` as in :func:`rollingq_core.runs.prepare`.
+
+        Only where it is ``fresh`` are the weights that it starts from fetched or read.
+        """
         build = PROFILES[self.profile].build
-        if pretrained:
+        if fresh and self.weights is not None:
+            build = partial(build, weights=self.weights)
+        elif fresh and self.pretrained:
             build = partial(build, pretrained=True)
         return prepare(self.method, data, self.setting, self.seed, schedule, build)
 

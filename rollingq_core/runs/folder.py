@@ -17,6 +17,7 @@ from rollingq_core.rolling import RotationEvent
 
 with needs("train", "data"):
     from rollingq_core.data.dataset import DataSplits
+    from rollingq_core.data.store import sha256_file
     from rollingq_core.runs.description import PROFILES, RunDescription, measure
     from rollingq_core.runs.run import Run, events_of, one_thread
     from rollingq_core.training.checkpoint import load_checkpoint_of, run_identity
@@ -24,6 +25,8 @@ with needs("train", "data"):
     from rollingq_core.training.machine import Machine
 
 CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.json", "model.json"
+# Under which name a description has the SHA-256 of the file that its encoders started from.
+WEIGHTS = "weights_sha256"
 History = list[dict[str, Any]]
 
 
@@ -62,16 +65,20 @@ def train_in(
         The folder holds another run, or the data has changed since.
     """
     folder = Path(folder)
+    held = None
     if (folder / MODEL).exists():
-        require_same(folder, read_description(folder), wanted)
+        held = read_description(folder)
+        require_same(folder, held, wanted)
     data = wanted.load_data() if data is None else data
-    wanted = replace(wanted, measured=measure(data, wanted.data))
+    measured = measure(data, wanted.data)
     checkpoint = folder / CHECKPOINT
     # A run that goes on has its weights in the checkpoint.
     fresh = not checkpoint.exists()
-    model, config, observers = wanted.prepare(
-        data, pretrained=wanted.pretrained and fresh, schedule=schedule
-    )
+    if wanted.weights is not None:
+        begun = None if fresh or held is None else held.measured.get(WEIGHTS)
+        measured[WEIGHTS] = begun or sha256_file(wanted.weights)
+    wanted = replace(wanted, measured=measured)
+    model, config, observers = wanted.prepare(data, fresh=fresh, schedule=schedule)
     history: History = []
     if not fresh:
         identity = run_identity(model, data, config, observers)

@@ -18,7 +18,7 @@ with needs("train", "data"):
     from rollingq_core.data.dataset import DataSplits
     from rollingq_core.data.sources import load_dataset
     from rollingq_core.evaluation.answers import modalities_of
-    from rollingq_core.methods import METHODS
+    from rollingq_core.methods import METHODS, Method
     from rollingq_core.models.small import build_model
     from rollingq_core.training.loop import TrainingResult, fit
     from rollingq_core.training.observer import Observer
@@ -47,7 +47,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    method: str,
+    method: str | Method,
     data: DataSplits,
     setting: Setting,
     seed: int,
@@ -56,11 +56,13 @@ def prepare(
 ) -> Prepared:
     """Return what :func:`train` is about to train.
 
-    Its arguments are the same; ``build`` makes the model, as
-    :func:`rollingq_core.models.small.build_model` does.
+    Its arguments are the same, and ``method`` may also be one of no name; ``build`` makes the
+    model, as :func:`rollingq_core.models.small.build_model` does.
     """
-    require_choice("method", method, tuple(METHODS))
-    chosen = METHODS[method]
+    if not isinstance(method, Method):
+        require_choice("method", method, tuple(METHODS))
+        method = METHODS[method]
+    chosen = method
     model = build(data, setting, seed, fusion=chosen.fusion, modalities=chosen.modalities)
     observers = chosen.observers(model, setting, seed, schedule)
     return Prepared(model, replace(setting.training, seed=seed), observers)

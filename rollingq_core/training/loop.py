@@ -97,7 +97,8 @@ def fit(
     observers = watched(model, tuple(observers))
     for observer in observers:
         observer.require_own(model)
-    unused = config.pretrain_epochs > 0 or attention_mode(model) == "uniform"
+    left_out = any(observer.leaves_out for observer in observers)
+    unused = config.pretrain_epochs > 0 or attention_mode(model) == "uniform" or left_out
     fabric = machine.start(unused_parameters=unused)
     # The first process draws as a single one does.
     torch.manual_seed(config.seed + 1_000_003 * rank())

@@ -44,6 +44,8 @@ class Observer:
         Whether replicas may be trained as one batch with it: it has no part in losses, gradients
         or data, and reads of a batch only the sums of :class:`rollingq_core.air.RunningExpectation`
         (as ``running``).
+    leaves_out
+        Whether some of the model's parameters may take no part in a step, by what it does.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class Observer:
     name = "observer"
     watches_attention = False
     stacks = False
+    leaves_out = False
 
     def require_own(self, model: MultimodalModel) -> None:
         """Raise a ``ValueError`` where this observer was made for another model."""
