@@ -572,7 +572,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(name, method, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"precision": "bf16-true"}])
-@pytest.mark.parametrize("method", ["concat", "ogm-ge", "pmr"])
+@pytest.mark.parametrize(
+    "method", ["concat", "ogm-ge", "pmr", "mt2+rollingq", "mult", "mbt", "jmt", "mmml+rollingq"]
+)
 def test_half_precision_trains_and_reports_finite_numbers(method, options):
     _, result = trained(three_modalities(), method, machine=Machine(**options, accumulate=2))
     assert all(math.isfinite(epoch["train_loss"]) for epoch in result.history)

@@ -61,7 +61,9 @@ class StackFusion(nn.Module):
     The paper's MT* has two such blocks on top of the encoders; with fewer blocks in the encoders
     and more here, fusion is earlier (Table 11). Modalities have no positions of their own here, so
     that the order of a modality's tokens does not matter. Each block has a rotation; only the
-    query of its class token is turned. Of the last block only that row is computed.
+    query of its class token is turned. Of the last block only that row is computed. So only the
+    last block's rotation may be folded into its query map: an earlier block's map makes the
+    queries of all rows.
 
     Blocks can be bypassed (:meth:`use_blocks`), as progressive training does (Appendix B).
 
