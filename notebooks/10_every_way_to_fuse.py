@@ -396,11 +396,12 @@ Table(
 # %% [markdown]
 # ## Table 1, in small
 #
-# Now the accuracies. Four sets: the digits, synthesised and written; recorded speech
+# Now the accuracies. Six sets: the digits, synthesised and written; recorded speech
 # {cite}`jackson2018fsdd` with MNIST {cite}`lecun1998gradient`; CMU-MOSI {cite}`zadeh2016mosi` with all
-# three of its modalities, and with text and pictures alone. The methods of {doc}`08_controls` have twelve
-# seeds, the deeper ones six of these. All methods have the same encoders, the same setting and the same
-# number of epochs. Nothing was tuned for any of them.
+# three of its modalities, with text and pictures, and with text and sound; and the recorded speech and
+# pictures once more, as features of a network that was trained on ImageNet (more of that one below). The
+# methods of {doc}`08_controls` have twelve seeds, the deeper ones six of these. In a set all methods have the
+# same encoders, the same setting and the same number of epochs. Nothing was tuned for any of them.
 
 # %% tags=["hide-input"]
 SETS = {
@@ -408,6 +409,8 @@ SETS = {
     "speech": read_record("table1-avmnist-P"),
     "CMU-MOSI": read_record("table1-mosi-P"),
     "MOSI, text and vision": read_record("table1-mosi-visual-text-P"),
+    "MOSI, text and sound": read_record("table1-mosi-audio-text-P"),
+    "ImageNet features": read_record("table1-avmnist-pretrained-I"),
 }
 for name, record in SETS.items():
     print(f"{name:24} {record['command']}")
@@ -464,7 +467,21 @@ Table(
 )
 
 # %% [markdown]
-# Figure 10.10 has the same sets with noise as well.
+# Table 10.3 has the other three sets.
+
+# %% tags=["hide-input"]
+OTHERS = [name for name in SETS if name not in SHOWN]
+Table(
+    ["method", *OTHERS],
+    [
+        [METHODS[name].label, *(told(SETS[s], name) for s in OTHERS)]
+        for name in NAMES
+    ],
+    "Clean test accuracy in percent on the other sets, mean ± sd over twelve seeds (six for the deeper methods).",
+)
+
+# %% [markdown]
+# Figure 10.10 has the sets of Table 10.2 with noise as well.
 
 # %% tags=["hide-input"]
 from rollingq_core.plots import accuracy_by_method
@@ -522,7 +539,7 @@ for name in SHOWN:
 # - **MBT** is ahead of vanilla on the digits and in CMU-MOSI. It also has four to six times as many
 #   parameters.
 # - **Static fusion** is not behind. No attention here is clearly ahead of concatenation on clean samples in
-#   any of the four sets, as the next cell counts.
+#   any of the six sets, as the next cell counts.
 
 
 # %% tags=["nbval-check-output"]
@@ -573,6 +590,7 @@ QUESTIONS = {
 }
 
 
+# %% tags=["hide-input"]
 def gains(names):
     return {
         name: {
@@ -597,14 +615,13 @@ BookFigure(
 )
 
 # %% tags=["hide-input"]
-OTHERS = [name for name in SETS if name.startswith("MOSI")]
 BookFigure(
     gains_by_set(
-        gains(OTHERS), LEVELS, "Without sound, turning gains nothing in CMU-MOSI"
+        gains(OTHERS), LEVELS, "FIG12"
     ),
-    caption="The same for CMU-MOSI without sound; text is the favoured modality.",
-    alt="One panel of intervals, eleven rows. Nearly all cross 0; MT against vanilla and MulT against the published one are left of it "
-    "on clean samples.",
+    caption="The same for the other three sets. In CMU-MOSI text is the favoured modality and gets the noise, in the last panel "
+    "vision.",
+    alt="ALT12",
 )
 
 # %% [markdown]
@@ -668,12 +685,113 @@ for (question, sign), keys in left.items():
         print(f"{host}+rollingq {said} than {question}: {name}, noise {level:g}")
 
 # %% [markdown]
+# ## Nearer to the paper: features from ImageNet
+#
+# The paper's encoders were pretrained on ImageNet. That can be had on a CPU: EfficientNet-Lite0
+# {cite}`tan2019efficientnet` comes with its weights as an ordinary package (the extra `pretrained`).
+# Recorded digits as spectrograms and MNIST's images go through it, frozen, and the 16 places of its feature
+# map are the tokens. A small encoder of each token and the fusion are trained, with the published code's
+# class token and one turn, which is what the paper reports for CREMA-D, or three.
+
+# %% tags=["nbval-check-output"]
+from rollingq_core.settings import SETTINGS
+
+for name in ("I", "I3"):
+    own = SETTINGS[name]
+    print(
+        f"{name:2} class token {own.cls_std}, {own.training.epochs} epochs,",
+        f"learning rate {own.training.lr}, at most {own.max_rotations} turns",
+    )
+
+# %% [markdown]
+# To such a network a written digit is clearer than a spectrogram. So *vision* is the favoured modality here,
+# and gets the noise, which is put on the image before the network sees it. Figure 10.13 has RollingQ beside
+# its controls, for speakers that were heard in training and for a new one.
+
+# %% tags=["hide-input"]
+PRETRAINED = {
+    "known, one turn": SETS["ImageNet features"],
+    "known, three turns": read_record("comparison-avmnist-pretrained-I3"),
+    "new, three turns": read_record(
+        "comparison-avmnist-new-speaker-pretrained-I3"
+    ),
+}
+for record in PRETRAINED.values():
+    print(record["command"])
+
+# %% tags=["hide-input"]
+from rollingq_core.plots import interval_columns
+
+CONTROLS = ["mt", "mt+random_matched", "uniform"]
+BookFigure(
+    interval_columns(
+        PRETRAINED,
+        "mt+rollingq",
+        CONTROLS,
+        (0.0, 0.5, 1.0),
+        "On ImageNet features RollingQ gains two points under noise, no more than uniform",
+    ),
+    caption="RollingQ minus each control on ImageNet features: paired difference of test accuracy in points, mean and 95 % interval "
+    "over 12 seeds, at three levels of noise in vision. *Known* and *new* are the speakers of the test.",
+    alt="Three columns of intervals, one a noise level, with three rows of data. Without noise all intervals cross 0 and lie within "
+    "a point. At levels 0.5 and 1 RollingQ is about two points better than vanilla, about one point better than the random "
+    "turn, with most intervals crossing 0, and about one point worse than uniform attention.",
+)
+
+# %% [markdown]
+# And attention itself? Mean share of vision, normal and when vision is noise, and the correlation of the
+# share with "is noise":
+
+# %%
+from rollingq_core.plots import mean_interval
+
+
+def values(record, method, name):
+    return [run[name] for run in of_method(record["runs"], method)]
+
+
+# %% tags=["nbval-check-output"]
+for name in ("known, three turns", "new, three turns"):
+    print(name)
+    for method in ("mt", "mt+rollingq", "mt+random_matched"):
+        normal, noisy, pearson = (
+            values(PRETRAINED[name], method, key)
+            for key in ("share_normal", "share_noisy", "pearson")
+        )
+        print(
+            f"  {METHODS[method].label:19} {np.mean(normal):.2f} → {np.mean(noisy):.2f}",
+            starred(*mean_interval(pearson), 2),
+        )
+
+# %% [markdown]
+# Of all settings of this book this one is nearest to the paper, and it shows the paper's complaint: vanilla
+# attention gives vision *more* when vision is noise. With three turns RollingQ gives it slightly less, and no
+# random turn does that. So the anchor works on attention as it is meant to. The shares hardly leave one half,
+# though: with the published class token attention is soft whatever one does, so that little can be gained by
+# moving it. RollingQ's two points under noise are what uniform attention gets as well, and concatenation is
+# ahead of both on clean samples.
+
+# %% tags=["hide-input"]
+for name in ("known, three turns", "new, three turns"):
+    record = PRETRAINED[name]
+    for level in (0.5, 0.75, 1.0):
+        mean, half = difference(record, "mt+rollingq", "mt", level)
+        assert mean > half
+        mean, half = difference(record, "mt+rollingq", "uniform", level)
+        assert mean < half
+    for method, sign in (("mt", 1), ("mt+rollingq", -1), ("mt+random_matched", 1)):
+        mean, half = mean_interval(values(record, method, "pearson"))
+        assert sign * mean > half
+mean, half = difference(SETS["ImageNet features"], "mt+rollingq", "concat")
+assert mean < -half
+
+# %% [markdown]
 # ## What is varied: RollingQ's own choices
 #
 # The paper's ablations vary what RollingQ leaves open (its Table 5). Its numbers are of CREMA-D at full
 # size; ours are of the embedded digits, at five seeds, so only the directions can be set side by side.
 #
-# Setting P as it stands allows six turns. Table 10.3 has fewer turns; the last batch alone as the estimate
+# Setting P as it stands allows six turns. Table 10.4 has fewer turns; the last batch alone as the estimate
 # of the means, as in the published code; the SVD's rotation in place of the smallest one; and two heads.
 
 # %% tags=["hide-input"]
@@ -722,6 +840,47 @@ for name in ("three turns", "one turn"):
     assert abs(mean) < half
 
 # %% [markdown]
+# ## Encoders of other depth and kind
+#
+# The paper's Tables 6 and 7 change the encoders. Theirs are ViT-B/16 cut to two, four and six blocks, and
+# ResNet18, all pretrained. Ours, on the digits, are small transformers of as many blocks, and a small
+# ResNet18 whose feature map's places are the tokens, all of them from scratch (Table 10.5).
+
+# %% tags=["hide-input"]
+backbones = [read_record("table6-digits"), read_record("table7-digits")]
+for record in backbones:
+    print(record["command"])
+
+# %% tags=["hide-input", "nbval-check-output"]
+Table(
+    HEADER,
+    [row_of(record, name) for record in backbones for name in variants(record)],
+    "RollingQ minus vanilla, and minus a random turn by the same angles, with other encoders: points of test accuracy, clean and "
+    "with noise at level 0.5, mean ± half the 95 % interval; a star where it leaves 0 out. Embedded digits, "
+    f"{len(backbones[0]['seeds'])} seeds.",
+)
+
+# %% [markdown]
+# Here turning *costs*: clean accuracy with two and four blocks, and a fifth of all answers under noise with
+# ResNet18. Deeper encoders that learn from scratch on 900 pairs have little to spare, and six turns in 40
+# epochs, a rhythm that was chosen for the shallow ones, ask them to learn anew each time. A random turn costs
+# about as much. In the paper, where encoders of these kinds are pretrained and turned at most a few times, RollingQ is
+# ahead of vanilla in all rows. Our measurement says nothing against that, but it does say that the method
+# is not harmless where its settings were not chosen for the model.
+
+# %% tags=["hide-input"]
+for record, name, level in (
+    (backbones[0], "2 blocks", 0.0),
+    (backbones[0], "4 blocks", 0.0),
+    (backbones[1], "ResNet18", 0.5),
+):
+    own = of_variant(record, name)
+    mean, half = difference(own, "mt+rollingq", "mt", level)
+    assert mean < -half
+    mean, half = difference(own, *RANDOM, level)
+    assert abs(mean) < half
+
+# %% [markdown]
 # ## What to conclude, and what not
 #
 # - **Supported: only half of these systems choose by attention between modalities.** MT, two layers and the
@@ -737,8 +896,13 @@ for name in ("three turns", "one turn"):
 #   clearly worse as clearly better, and after the correction never either.
 # - **Not supported: that a gain over the published MulT is RollingQ’s.** It is that of the joint class
 #   token, which the method needs.
+# - **Supported on ImageNet features: the anchor moves attention as it should.** With three turns attention
+#   leaves vision when vision is noise, which neither vanilla nor a random turn does. In accuracy that is
+#   two points, which uniform attention has as well.
 # - **Supported on the digits: more turns gain more under noise**, up to the six of setting P, and the
 #   estimate of the means and the kind of rotation make no clear difference.
+# - **Not supported: that it does no harm.** With transformers or a ResNet18 that learn from scratch on the digits,
+#   RollingQ in setting P is clearly worse than vanilla.
 # - **Not tested: the paper's scale.** Its Table 1 has real video, pretrained encoders, and one column has
 #   no intervals. The attachments of RollingQ to MulT and MMML are readings of this book.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, Literal
 
 from torch import nn
 
@@ -12,6 +13,7 @@ from rollingq_core.fusion.concat import ConcatFusion
 from rollingq_core.fusion.jmt import JointFusion
 from rollingq_core.fusion.mbt import BottleneckFusion
 from rollingq_core.fusion.mmml import CrossStreamFusion
+from rollingq_core.fusion.modality_dropout import ModalityDropout
 from rollingq_core.fusion.mult import CrossmodalFusion
 from rollingq_core.fusion.shape import FusionShape
 from rollingq_core.fusion.stack import StackFusion
@@ -20,11 +22,20 @@ from rollingq_core.rolling import Estimate, RollingQ, Rotation, RotationEvent
 from rollingq_core.settings import Setting
 
 with needs("train"):
-    from rollingq_core.balancing import OGM, PMR, Progressive, Rolling, UnimodalLosses
+    from rollingq_core.balancing import (
+        OGM,
+        PMR,
+        MatchedLength,
+        Progressive,
+        Rolling,
+        Temperature,
+        UnimodalLosses,
+    )
     from rollingq_core.training.observer import Observer
 
-Schedule = Sequence[RotationEvent] | None
-# From an untrained model, its setting, its seed and the events to follow.
+# Of another run: its rotations (RotationEvent), or its query's length in each epoch of fusion.
+Schedule = Sequence[Any] | None
+# From an untrained model, its setting, its seed and what to follow of another run.
 Observers = Callable[[MultimodalModel, Setting, int, Schedule], list[Observer]]
 
 
@@ -49,6 +60,34 @@ def rolling(
 ) -> list[Observer]:
     """Return Algorithm 1, or a control that turns elsewhere."""
     return [Rolling(_rollingq(model.fusion, setting, seed, schedule, rotation, estimate))]
+
+
+def midpoint(
+    model: MultimodalModel, setting: Setting, seed: int, schedule: Schedule = None
+) -> list[Observer]:
+    """Return Algorithm 1 with an anchor that favours no modality: alpha is 1/2 where rho is 0."""
+    return rolling(model, replace(setting, rho=1e-12), seed)
+
+
+def matched_length(
+    model: MultimodalModel, setting: Setting, seed: int, schedule: Schedule = None
+) -> list[Observer]:
+    """Return the lengths of another run's query, and no turn."""
+    return [MatchedLength(schedule)]
+
+
+def restored(
+    model: MultimodalModel, setting: Setting, seed: int, schedule: Schedule = None
+) -> list[Observer]:
+    """Return Algorithm 1 with a query as long as another run's."""
+    return [*matched_length(model, setting, seed, schedule), *rolling(model, setting, seed)]
+
+
+def temperature(
+    model: MultimodalModel, setting: Setting, seed: int, schedule: Schedule = None
+) -> list[Observer]:
+    """Return a temperature chosen after the last epoch."""
+    return [Temperature(setting.training.epochs)]
 
 
 def progressive(
@@ -155,7 +194,9 @@ class Method:
     turns
         Whether RollingQ's numbers (rho, beta and so on) say anything to it.
     follows
-        The method whose rotations it repeats at the same seed (the random controls).
+        The method whose run at the same seed it repeats something of (the controls).
+    repeats
+        What that is.
 
     Examples
     --------
@@ -169,11 +210,13 @@ class Method:
     modalities: tuple[str, ...] | None = None
     turns: bool = False
     follows: str | None = None
+    repeats: Literal["rotations", "lengths"] = "rotations"
 
 
 UNIFORM = partial(AttentionFusion.of_shape, mode="uniform")
 MATCHED = partial(rolling, rotation="random_matched")
 FREE = partial(rolling, rotation="random_free")
+AWAY = partial(rolling, rotation="away")
 STILL = partial(progressive, turns=False)
 # With one class token over all streams, whose query can be turned.
 MULT_JOINT = partial(CrossmodalFusion.of_shape, joint=True)
@@ -193,6 +236,24 @@ METHODS = {
         "random, same angle", observers=MATCHED, turns=True, follows="mt+rollingq"
     ),
     "mt+random_free": Method("random, free", observers=FREE, turns=True, follows="mt+rollingq"),
+    "mt+away": Method("away, same angle", observers=AWAY, turns=True, follows="mt+rollingq"),
+    "mt+midpoint": Method("to the midpoint", observers=midpoint, turns=True),
+    "mt+norm_matched": Method(
+        "RollingQ's length",
+        observers=matched_length,
+        turns=True,
+        follows="mt+rollingq",
+        repeats="lengths",
+    ),
+    "mt+rollingq_restored": Method(
+        "RollingQ, vanilla's length",
+        observers=restored,
+        turns=True,
+        follows="mt",
+        repeats="lengths",
+    ),
+    "mt+temperature": Method("vanilla, temperature", observers=temperature),
+    "mt+modality_dropout": Method("modality dropout", ModalityDropout.of_shape),
     "uniform": Method("uniform", UNIFORM),
     "mt2": Method("two layers", StackFusion.of_shape),
     "mt2+rollingq": Method("two layers, RollingQ", StackFusion.of_shape, progressive, turns=True),
@@ -225,6 +286,11 @@ METHODS = {
 }
 # Of attention fusion, and the controls: what most chapters compare.
 DYNAMIC = ("mt", "mt+rollingq", "mt+random_matched", "mt+random_free", "uniform")
+# What tells apart why a turn helps.
+DECIDING = (
+    *("mt", "mt+rollingq", "mt+random_matched", "mt+away", "mt+midpoint", "uniform"),
+    *("mt+norm_matched", "mt+rollingq_restored", "mt+temperature", "mt+modality_dropout"),
+)
 
 
 def methods_for(modalities: Sequence[str]) -> tuple[str, ...]:

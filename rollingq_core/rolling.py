@@ -12,6 +12,7 @@ from rollingq_core._checks import require_choice, require_finite, require_intege
 from rollingq_core._precision import negligible
 from rollingq_core._watch import QueryWatch
 from rollingq_core.air import Expectation, RunningExpectation
+from rollingq_core.controls import CONTROLS, Control, control_turn
 from rollingq_core.rotation import (
     PlaneRotation,
     QueryRotation,
@@ -22,7 +23,7 @@ from rollingq_core.rotation import (
 )
 
 Estimate = Literal["epoch", "last_batch"]
-Rotation = Literal["minimal", "svd", "random_matched", "random_free"]
+Rotation = Literal["minimal", "svd", Control]
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,8 @@ class RollingQ:
         ``"epoch"``: expectations over all samples seen in the epoch; ``"last_batch"``: over the
         last batch alone, as the paper writes it.
     rotation
-        ``"minimal"`` and ``"svd"`` (the paper's) turn to the anchor. Two controls turn at the same
-        times: ``"random_matched"`` by the same angle in a random plane, ``"random_free"`` to a
-        random direction.
+        ``"minimal"`` and ``"svd"`` (the paper's) turn to the anchor. Controls turn at the same
+        times elsewhere: those of :func:`rollingq_core.controls.control_turn`.
     schedule
         For the controls: the events of a RollingQ run to be paired with. Rotations then happen at
         exactly these epochs (and by these angles), whatever the imbalance here.
@@ -122,8 +122,8 @@ class RollingQ:
             )
         require_choice("estimate", estimate, get_args(Estimate))
         require_choice("rotation", rotation, get_args(Rotation))
-        if schedule is not None and not rotation.startswith("random"):
-            raise ValueError(f"schedule: got one with {rotation!r}, expected a random control")
+        if schedule is not None and rotation not in CONTROLS:
+            raise ValueError(f"schedule: got one with {rotation!r}, expected one of {CONTROLS}")
         self.module = module
         self.rho = require_number("rho", rho, above=0)
         self.beta = require_number("beta", beta, at_least=0)
@@ -195,12 +195,9 @@ class RollingQ:
         except ValueError as error:
             warnings.warn(f"no rotation after epoch {epoch}: {error}", stacklevel=2)
             return None
-        if self.rotation.startswith("random"):
+        if self.rotation in CONTROLS:
             angle = self.schedule[epoch].angle if self.schedule else turn.angle
-            noise = torch.randn(anchor.shape, generator=self.generator, dtype=torch.float64)
-            turn = plane_rotation(expected.query, noise)
-        if self.rotation == "random_matched":
-            turn = PlaneRotation.by_angle(turn.basis[0], turn.basis[1], angle)
+            turn = control_turn(self.rotation, expected.query, turn, angle, self.generator)
         done = svd_rotation(expected.query, anchor) if self.rotation == "svd" else turn
         self.module.rotate(done)
         self.module.last_rotation.fill_(epoch)

@@ -21,7 +21,7 @@ FOUNDATION = "_"
 FLOORS = [
     (0, {FOUNDATION}),
     (0, {"plane", "air", "settings", "records", "data"}),
-    (0, {"rotation"}),
+    (0, {"rotation", "controls"}),
     (1, {"fusion", "rolling", "attach"}),
     (1, {"models"}),
     (2, {"training"}),

@@ -39,10 +39,10 @@ def small(name, seed, **options):
 def test_each_cell_of_the_grid_is_the_run_at_its_rho_and_beta(tiny, tmp_path):
     record = grid.reproduce((0, 1), out=tmp_path / "grid.json", jobs=1)
     assert read_record("grid", tmp_path) == rounded(record)
-    assert [record[name] for name in ("rhos", "betas", "seeds")] == [(1.0, 4.0), BETAS, (0, 1)]
+    assert [record[name] for name in ("rhos", "betas", "seeds")] == [[1.0, 4.0], [*BETAS], [0, 1]]
     for seed in (0, 1):
         rows = [row for row in record["runs"] if row["seed"] == seed]
-        cells = {cell: row for row in rows for cell in row["cells"]}
+        cells = {tuple(cell): row for row in rows for cell in row["cells"]}
         assert sum(len(row["cells"]) for row in rows) == len(cells) == 6
         assert [row["method"] for row in rows] == ["mt"] + ["mt+rollingq"] * (len(rows) - 1)
         # No imbalance reaches 1.9, so nothing ever turns there.

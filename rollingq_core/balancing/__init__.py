@@ -3,10 +3,20 @@
 from rollingq_core._extras import needs
 
 with needs("train"):
+    from rollingq_core.balancing.length import MatchedLength
     from rollingq_core.balancing.ogm import OGM
     from rollingq_core.balancing.pmr import PMR
     from rollingq_core.balancing.progressive import Progressive
     from rollingq_core.balancing.rolling import Rolling
+    from rollingq_core.balancing.temperature import Temperature
     from rollingq_core.balancing.unimodal import UnimodalLosses
 
-__all__ = ["OGM", "PMR", "Progressive", "Rolling", "UnimodalLosses"]
+__all__ = [
+    "OGM",
+    "PMR",
+    "MatchedLength",
+    "Progressive",
+    "Rolling",
+    "Temperature",
+    "UnimodalLosses",
+]

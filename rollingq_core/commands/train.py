@@ -12,10 +12,9 @@ from tqdm.auto import tqdm
 
 from rollingq_core.commands import describe_data
 from rollingq_core.commands.interrupt import remembered_ctrl_c
-from rollingq_core.methods import METHODS
+from rollingq_core.methods import METHODS, Schedule
 from rollingq_core.models.predictions import predict
 from rollingq_core.reproduce.closing import over_seeds
-from rollingq_core.rolling import RotationEvent
 from rollingq_core.runs.description import PROFILES, VARIABLE, RunDescription
 from rollingq_core.runs.folder import CHECKPOINT, HISTORY, MODEL, History, train_in
 from rollingq_core.runs.log import LOGS, Log
@@ -103,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
             if not alone:
                 tqdm.write(f"{method}, seed {seed}")
             wanted = describe(options, method, seed)
-            schedule = leader.events if leader else None
+            schedule = leader.schedule_for(method) if leader else None
             finished[method, seed] = train_one(options, wanted, folder, schedule)
     if _is_first():
         ordered = {(m, s): finished[m, s] for m in methods for s in seeds}
@@ -121,7 +120,7 @@ def train_one(
     options: argparse.Namespace,
     wanted: RunDescription,
     folder: Path,
-    schedule: Sequence[RotationEvent] | None,
+    schedule: Schedule,
 ) -> Run:
     """Train one model in its folder."""
     training = wanted.setting.training

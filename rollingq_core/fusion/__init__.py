@@ -6,6 +6,7 @@ from rollingq_core.fusion.early import EarlyFusion
 from rollingq_core.fusion.jmt import JointFusion
 from rollingq_core.fusion.mbt import BottleneckFusion
 from rollingq_core.fusion.mmml import CrossStreamFusion
+from rollingq_core.fusion.modality_dropout import ModalityDropout
 from rollingq_core.fusion.mult import CrossmodalFusion
 from rollingq_core.fusion.output import FusionOutput
 from rollingq_core.fusion.shape import FusionShape
@@ -21,5 +22,6 @@ __all__ = [
     "FusionOutput",
     "FusionShape",
     "JointFusion",
+    "ModalityDropout",
     "StackFusion",
 ]

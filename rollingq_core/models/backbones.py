@@ -52,7 +52,8 @@ class ResNetEncoder(nn.Module):
 def resnet18(channels: int) -> ResNetEncoder:
     """Return ResNet18, the backbone of the paper's Table 7 (d = 512), trained from scratch.
 
-    It is timm's, which has torchvision's parts, names and numbers, and takes any number of channels.
+    It is timm's, which has torchvision's parts, names and numbers, and takes any number of
+    channels.
 
     Parameters
     ----------

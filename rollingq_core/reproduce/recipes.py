@@ -7,7 +7,7 @@ from typing import Any
 from rollingq_core._extras import needs
 
 with needs("train", "data"):
-    from rollingq_core.methods import DYNAMIC, METHODS
+    from rollingq_core.methods import DECIDING, DYNAMIC, METHODS
     from rollingq_core.reproduce import closing, grid, regimes, scale, variants
     from rollingq_core.reproduce.reports import Report, Tested, accuracies, summarise
     from rollingq_core.reproduce.seeds import REPORTING_SEEDS, TUNING_SEEDS
@@ -67,7 +67,8 @@ def _variants(about: str) -> Recipe:
     )
 
 
-ALL = tuple(METHODS)
+# Those of the paper, and the controls beside its own host.
+ALL = tuple(name for name in METHODS if name in DYNAMIC or name not in DECIDING)
 DEEPER = tuple(name for name in METHODS if name.startswith(("mt2", "mult", "mbt", "jmt", "mmml")))
 LEANING = Tested("correlation")
 RECIPES = {

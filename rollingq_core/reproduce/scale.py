@@ -52,7 +52,7 @@ def run_seed(
             folder / f"{method}-{seed}",
             wanted,
             data=data,
-            schedule=runs[leader].events if leader else None,
+            schedule=runs[leader].schedule_for(method) if leader else None,
             machine=machine,
         )
         rows.append(tested(method, seed, run) | {"samples": samples})

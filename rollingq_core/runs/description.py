@@ -1,7 +1,7 @@
 """What a run is: dataset, method, profile, seed and setting, as a file can hold it."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,6 @@ from rollingq_core._checks import require_choice, require_integer
 from rollingq_core._extras import needs
 from rollingq_core._padding import separated
 from rollingq_core.models.multimodal import MultimodalModel
-from rollingq_core.rolling import RotationEvent
 from rollingq_core.settings import (
     LARGEST_SEED,
     PAPER,
@@ -26,7 +25,7 @@ with needs("train", "data"):
     from rollingq_core.data.dataset import DataSplits, PairedDataset, hash_splits
     from rollingq_core.data.sources import is_file_name, load_dataset
     from rollingq_core.data.store import sha256_file, verify_file
-    from rollingq_core.methods import METHODS
+    from rollingq_core.methods import METHODS, Schedule
     from rollingq_core.models.paper import build_paper_model, build_small_paper_model
     from rollingq_core.models.small import build_model, input_shapes
     from rollingq_core.runs.run import Prepared, prepare
@@ -155,7 +154,7 @@ class RunDescription:
         data: DataSplits,
         *,
         fresh: bool = False,
-        schedule: Sequence[RotationEvent] | None = None,
+        schedule: Schedule = None,
     ) -> Prepared:
         """Return the run, not begun; ``schedule`` as in :func:`rollingq_core.runs.prepare`.
 

@@ -1,7 +1,7 @@
 """A run in a folder of its own: what it is, its checkpoint and its history."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +13,20 @@ from rollingq_core._extras import needs
 from rollingq_core._files import written_whole
 from rollingq_core._ranks import rank
 from rollingq_core.records import read_record
-from rollingq_core.rolling import RotationEvent
 
 with needs("train", "data"):
     from rollingq_core.data.dataset import DataSplits
     from rollingq_core.data.store import sha256_file
+    from rollingq_core.methods import Schedule
     from rollingq_core.runs.description import PROFILES, RunDescription, measure
-    from rollingq_core.runs.run import Run, events_of, one_thread
+    from rollingq_core.runs.run import Run, events_of, lengths_for, one_thread
     from rollingq_core.training.checkpoint import load_checkpoint_of, run_identity
     from rollingq_core.training.loop import TrainingResult, fit
     from rollingq_core.training.machine import Machine
 
 CHECKPOINT, HISTORY, MODEL = "checkpoint.pt", "history.json", "model.json"
+# The folder in a run's own of the one whose lengths it repeats, where that had to be trained first.
+LEADER = "leader"
 # Under which name a description has the SHA-256 of the file that its encoders started from.
 WEIGHTS = "weights_sha256"
 History = list[dict[str, Any]]
@@ -35,7 +37,7 @@ def train_in(
     wanted: RunDescription,
     *,
     data: DataSplits | None = None,
-    schedule: Sequence[RotationEvent] | None = None,
+    schedule: Schedule = None,
     watch: Callable[[History], None] | None = None,
     machine: Machine | None = None,
     progress: bool = False,
@@ -51,7 +53,7 @@ def train_in(
     data
         Its dataset, where that is loaded already.
     schedule
-        For the random controls: the events of the RollingQ run to be paired with.
+        As in :func:`rollingq_core.runs.train`.
     watch
         Called with the history of all epochs so far, at once and after each epoch.
     machine
@@ -78,6 +80,13 @@ def train_in(
         begun = None if fresh or held is None else held.measured.get(WEIGHTS)
         measured[WEIGHTS] = begun or sha256_file(wanted.weights)
     wanted = replace(wanted, measured=measured)
+    if schedule is None:
+        schedule = lengths_for(
+            wanted.method,
+            lambda leader: train_in(
+                folder / LEADER, replace(wanted, method=leader), data=data, machine=machine
+            ),
+        )
     model, config, observers = wanted.prepare(data, fresh=fresh, schedule=schedule)
     history: History = []
     if not fresh:

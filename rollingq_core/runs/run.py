@@ -18,7 +18,7 @@ with needs("train", "data"):
     from rollingq_core.data.dataset import DataSplits
     from rollingq_core.data.sources import load_dataset
     from rollingq_core.evaluation.answers import modalities_of
-    from rollingq_core.methods import METHODS, Method
+    from rollingq_core.methods import METHODS, Method, Schedule
     from rollingq_core.models.small import build_model
     from rollingq_core.training.loop import TrainingResult, fit
     from rollingq_core.training.observer import Observer
@@ -37,6 +37,16 @@ class Run(NamedTuple):
         """The modality that the noise tests disturb: the data's favoured one, or its first."""
         return self.data.favoured or modalities_of(self.data.test)[0]
 
+    @property
+    def lengths(self) -> list[float]:
+        """The length of the expected query in each epoch of fusion, where there is attention."""
+        told = (epoch.get("query_norm") for epoch in self.result.history)
+        return [length for length in told if length is not None]
+
+    def schedule_for(self, method: str) -> Sequence[RotationEvent] | Sequence[float]:
+        """Return what a method that follows this run repeats of it."""
+        return self.lengths if METHODS[method].repeats == "lengths" else self.events
+
 
 class Prepared(NamedTuple):
     """A run that has not begun: an untrained model, how to train it, and what has a part in it."""
@@ -51,7 +61,7 @@ def prepare(
     data: DataSplits,
     setting: Setting,
     seed: int,
-    schedule: Sequence[RotationEvent] | None = None,
+    schedule: Schedule = None,
     build: Callable[..., MultimodalModel] = build_model,
 ) -> Prepared:
     """Return what :func:`train` is about to train.
@@ -74,7 +84,7 @@ def train(
     *,
     setting: Setting | str = "P",
     seed: int = 0,
-    schedule: Sequence[RotationEvent] | None = None,
+    schedule: Schedule = None,
     **options: Any,
 ) -> Run:
     """Train one model; at the same seed methods share data order and, of one kind, weights.
@@ -91,7 +101,9 @@ def train(
     seed
         Seed of weights, order and random directions.
     schedule
-        For the random controls: the events of the RollingQ run to be paired with.
+        For the controls: what they repeat of another run, ``run.schedule_for(method)``. Without it
+        a control that turns does so where RollingQ would, and one that repeats lengths first trains
+        the run that it follows.
     **options
         Passed to :func:`rollingq_core.training.fit`, for example ``progress=True``. ``observers``
         are those beside the method's own.
@@ -119,11 +131,25 @@ def train(
         data = load_dataset(str(data), seed=seed)
     if not isinstance(data, DataSplits):
         raise ValueError(f"data: got {type(data).__name__}, expected DataSplits or a name")
+    chosen = setting
+    if schedule is None:
+        schedule = lengths_for(
+            method, lambda leader: train(leader, data, setting=chosen, seed=seed)
+        )
     model, config, observers = prepare(method, data, setting, seed, schedule)
     observers = [*observers, *options.pop("observers", ())]
     with one_thread():
         result = fit(model, data, config, observers=observers, **options)
     return Run(model, data, result, events_of(observers))
+
+
+def lengths_for(method: str, train_leader: Callable[[str], Run]) -> list[float] | None:
+    """Return the lengths that a method repeats, of a run trained for it; None where it has none."""
+    require_choice("method", method, tuple(METHODS))
+    leader = METHODS[method].follows
+    if leader is None or METHODS[method].repeats != "lengths":
+        return None
+    return train_leader(leader).lengths
 
 
 def events_of(observers: Sequence[Observer]) -> list[RotationEvent]:

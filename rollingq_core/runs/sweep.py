@@ -13,7 +13,7 @@ from rollingq_core._checks import require_integer
 from rollingq_core.data import load_dataset
 from rollingq_core.methods import METHODS
 from rollingq_core.runs.elsewhere import Elsewhere
-from rollingq_core.runs.replica import Replica, data_sizes
+from rollingq_core.runs.replica import Replica, data_sizes, stackable
 from rollingq_core.runs.replicas import fit_replicas
 from rollingq_core.runs.run import Run, events_of, one_thread, prepare
 from rollingq_core.settings import Setting
@@ -124,6 +124,12 @@ def sweep(
     return rows
 
 
+def _trained(point: _Point) -> tuple[str, ...]:
+    """Return a point's methods, and those that they follow and that are told of elsewhere."""
+    leaders = (METHODS[method].follows for method in point.methods)
+    return tuple(dict.fromkeys([*(name for name in leaders if name), *point.methods]))
+
+
 def _waves(methods: set[str]) -> list[list[str]]:
     """Return which methods train together: those of one fusion layer, and followers later."""
     waves: dict[tuple[Hashable, ...], list[str]] = {}
@@ -146,18 +152,19 @@ def _run(
     data = {seed: load_dataset(data_name, seed=seed, **data_options) for seed in seeds}
     runs: dict[tuple[_Point, str], Run] = {}
     with _one_at_a_time, one_thread():
-        for wave in _waves({method for point in points for method in point.methods}):
-            keys = [(point, m) for point in points for m in point.methods if m in wave]
+        for wave in _waves({method for point in points for method in _trained(point)}):
+            keys = [(point, m) for point in points for m in _trained(point) if m in wave]
             groups: dict[Hashable, dict[tuple[_Point, str], Replica]] = {}
             for point, method in keys:
                 own = replace(setting, **dict(point.options))
                 leader = METHODS[method].follows
-                schedule = runs[point, leader].events if leader else None
+                schedule = runs[point, leader].schedule_for(method) if leader else None
                 drawn = data[point.seed]
                 model, config, observers = prepare(method, drawn, own, point.seed, schedule)
+                replica = Replica(model, drawn, config, observers)
                 # Where a seed draws splits of another size, its runs can't be of the same batch.
-                group = groups.setdefault(data_sizes(drawn), {})
-                group[point, method] = Replica(model, drawn, config, observers)
+                group = groups.setdefault((data_sizes(drawn), stackable(replica)), {})
+                group[point, method] = replica
             for group in groups.values():
                 results = fit_replicas([*group.values()])
                 for (key, replica), result in zip(group.items(), results, strict=True):

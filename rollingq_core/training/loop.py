@@ -168,6 +168,8 @@ def fit(
             record |= meters.compute(epoch)
             for observer in acting:
                 record |= observer.end_epoch(model, data.train) or {}
+            for observer in acting:
+                record |= observer.before_validation(model, data.validation) or {}
             if fusing:
                 judged = predict(model, data.validation, **reading)
                 require_finite_in("validation_loss", judged.loss, epoch)

@@ -31,8 +31,8 @@ class Observer:
 
     The loop calls the hooks in the epochs of fusion, in this order: :meth:`start` before the
     first; for each batch :meth:`extra_loss`, :meth:`on_gradients`, :meth:`on_batch`; and
-    :meth:`end_epoch` after the last batch, before validation, so that what is judged and kept is
-    the model as the observer leaves it.
+    :meth:`end_epoch` and :meth:`before_validation` after the last batch, so that what is judged and
+    kept is the model as the observer leaves it.
 
     Attributes
     ----------
@@ -87,6 +87,13 @@ class Observer:
 
     def end_epoch(self, model: MultimodalModel, train: Dataset) -> dict[str, Any]:
         """Act between two epochs, and return what the history keeps of this one."""
+        return {}
+
+    def before_validation(self, model: MultimodalModel, validation: Dataset) -> dict[str, Any]:
+        """See the validation split before the epoch is judged on it; what changes the model counts.
+
+        What is returned is kept in the history, too. Replicas trained as one batch leave it out.
+        """
         return {}
 
     @property
