@@ -248,10 +248,10 @@ for name, record in records.items():
     print(f"  {NAMES[name]:15}", starred(*mean_interval(moved), 2))
 
 # %% [markdown]
-# With a new speaker, vanilla attention moves *toward* audio when audio is replaced by noise, and on the
-# ImageNet features it moves a little toward vision, when that is; on all other sets it moves away. It is for the
+# With a new speaker, vanilla attention moves *toward* audio when audio is replaced by noise, on the
+# ImageNet features it moves nowhere clearly, and on all other sets it moves away. It is for the
 # new speaker in setting P, beside the synthetic tokens, that RollingQ beats vanilla at every level. Attention
-# that goes the wrong way is not what the two have in common: on the synthetic tokens it moves away, and on the
+# that does not move away is not what the two have in common: on the synthetic tokens it moves away, and on the
 # ImageNet features RollingQ gains two points, under noise alone.
 
 # %% tags=["nbval-check-output"]
