@@ -174,7 +174,7 @@ BookFigure(
 # %% tags=["hide-input"]
 BookFigure(
     wiring("mbt", "In MBT modalities meet in a few shared tokens"),
-    caption="MBT (mbt), two of its four blocks. *Shared* are the bottleneck tokens: two in our models, as in the "
+    caption="MBT (mbt), two of its four blocks. “Shared” are the bottleneck tokens: two in our models, as in the "
     "paper’s cost table.",
     alt="Three rows of dots: audio, shared, visual. At each step audio reads itself and shared, visual reads itself "
     "and shared, and shared reads all three. Lines run from audio and visual to the classifier.",
@@ -230,7 +230,7 @@ for count in (0, 2):
 # %% tags=["hide-input"]
 BookFigure(
     wiring("jmt", "JMT reads in all six directions at once"),
-    caption="JMT (jmt). *Shared* is the joint stream; dashed: a fixed linear map, not attention.",
+    caption="JMT (jmt). “Shared” is the joint stream; dashed: a fixed linear map, not attention.",
     alt="Three rows of dots: audio, shared, visual. At step 1 dashed lines run from audio and visual to shared. At step "
     "2 each of the three reads the other two. Lines run from all three to the classifier.",
 )
@@ -617,7 +617,9 @@ BookFigure(
 # %% tags=["hide-input"]
 BookFigure(
     gains_by_set(
-        gains(OTHERS), LEVELS, "With text and sound turning helps MT under noise, elsewhere hardly anyone"
+        gains(OTHERS),
+        LEVELS,
+        "With text and sound turning helps MT under noise, elsewhere hardly anyone",
     ),
     caption="The same for the other three sets. In CMU-MOSI text is the favoured modality and gets the noise, in the last panel "
     "vision.",
@@ -714,9 +716,7 @@ for name in ("I", "I3"):
 PRETRAINED = {
     "known, one turn": SETS["ImageNet features"],
     "known, three turns": read_record("comparison-avmnist-pretrained-I3"),
-    "new, three turns": read_record(
-        "comparison-avmnist-new-speaker-pretrained-I3"
-    ),
+    "new, three turns": read_record("comparison-avmnist-new-speaker-pretrained-I3"),
 }
 for record in PRETRAINED.values():
     print(record["command"])
@@ -735,7 +735,7 @@ BookFigure(
         "On ImageNet features RollingQ gains two points under noise, no more than uniform",
     ),
     caption="RollingQ minus each control on ImageNet features: paired difference of test accuracy in points, mean and 95 % interval "
-    "over 12 seeds, at three levels of noise in vision. *Known* and *new* are the speakers of the test.",
+    "over 12 seeds, at three levels of noise in vision. “Known” and “new” are the speakers of the test.",
     alt="Three columns of intervals, one a noise level, with three rows of data. Without noise all intervals cross 0 and lie within "
     "a point. At levels 0.5 and 1 RollingQ is about two points better than vanilla, about one point better than the random "
     "turn, with most intervals crossing 0, and about one point worse than uniform attention.",
@@ -805,6 +805,8 @@ assert mean < -half
 choices = read_record("table5-digits")
 print(choices["command"])
 print("seeds:", *choices["seeds"])
+
+
 def of_variant(record, name):
     return {**record, "runs": [r for r in record["runs"] if r["variant"] == name]}
 
