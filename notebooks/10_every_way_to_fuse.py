@@ -492,8 +492,8 @@ BookFigure(
         NAMES,
         "No way to fuse is best everywhere",
     ),
-    caption="Test accuracy of each method, mean and 95 % interval over twelve seeds, six for the deeper methods. Filled: "
-    "clean samples. Open: the favoured modality (audio; in CMU-MOSI text) replaced by noise.",
+    caption="Test accuracy of each method, mean and 95 % interval over twelve seeds, six for the deeper methods. Right, "
+    "filled: clean samples. Left, open: the favoured modality (audio; in CMU-MOSI text) replaced by noise.",
     alt="Three panels of dots, a row a method. On the digits and on speech most fusions lie close together without noise, "
     "but MulT as published lies far to the left of all others. With noise alone, concatenation, PMR and MBT keep more than "
     "most. In CMU-MOSI nearly all that read text lie within a few points.",
@@ -523,7 +523,7 @@ def difference(record, method, baseline, level=0.0):
 # %% tags=["nbval-check-output"]
 UNTURNED = ["concat", "uniform", "mt2", "mult", "mult-joint", "mbt", "jmt", "mmml"]
 for name in SHOWN:
-    print(f"{name:11}       clean         noise 0.5")
+    print(f"{name:24} {'clean':14} noise 0.5")
     for method in UNTURNED:
         pair = [difference(SETS[name], method, "mt", level) for level in LEVELS]
         label = METHODS[method].label
