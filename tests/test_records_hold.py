@@ -12,7 +12,7 @@ from scipy import stats
 
 from rollingq_core.evaluation import LEVELS, under_noise
 from rollingq_core.records import checksum, read_record, results_folder, rounded, write_record
-from rollingq_core.reproduce import RECIPES, comparison, grid, regimes
+from rollingq_core.reproduce import RECIPES, comparison, grid, regimes, variants
 from rollingq_core.reproduce.seeds import REPORTING_SEEDS, TUNING_SEEDS
 from rollingq_core.runs.sweep import sweep
 from rollingq_core.settings import SETTINGS
@@ -231,6 +231,36 @@ def test_a_record_that_was_shifted_by_a_point_is_found_out(recipe, point, tmp_pa
         require_record("digits-P", recipe, tmp_path)
     write_record(tmp_path / f"{name}.json", shifted(read_record(name), 0))
     require_record("digits-P", recipe, tmp_path)
+
+
+@pytest.mark.slow
+def test_other_fusions_are_what_training_gives_today():
+    names = ("concat", "mult", "jmt")
+    seed = REPORTING_SEEDS[0]
+    held = rows("table1", "digits-P")
+    found = sweep(
+        "digits",
+        SETTINGS["P"],
+        (seed,),
+        report=RECIPES["table1"].report,
+        methods=names,
+        progress=False,
+    )
+    for row in found:
+        require_same(row, held[row["method"], seed], f"table1-digits-P, {row['method']}")
+
+
+@pytest.mark.slow
+def test_a_variant_is_what_training_gives_today():
+    seed = REPORTING_SEEDS[0]
+    held = {
+        row["method"]: row
+        for row in read_record("table5-digits")["runs"]
+        if (row["variant"], row["seed"]) == ("one turn", seed)
+    }
+    # Transformers as encoders (tables 6 and 11) carry rounding further than the tolerance.
+    for row in variants.train_variant("table5", "one turn", "digits", seed):
+        require_same(row, held[row["method"]], f"table5, one turn, {row['method']}")
 
 
 @pytest.mark.slow
