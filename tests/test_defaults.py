@@ -78,7 +78,7 @@ CHOICE = {"fusion": AttentionFusion.of_shape, "modalities": None}
             Method,
             {
                 "fusion": attention, "observers": none, "modalities": None,
-                "turns": False, "follows": None,
+                "turns": False, "follows": None, "repeats": "rotations",
             },
         ),
         (train, {"setting": "P", "seed": 0, "schedule": None}),

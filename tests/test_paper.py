@@ -210,10 +210,13 @@ def test_each_method_trains_in_the_smoke_profile(method):
     expected += ["unimodal_losses"] if "mmml" in method else []
     if "mt2+" in method:
         expected += ["progressive"]
-    elif METHODS[method].turns:
+    elif METHODS[method].repeats == "lengths":
+        expected += ["length"]
+    expected += ["temperature"] if method == "mt+temperature" else []
+    if METHODS[method].turns and method != "mt+norm_matched" and "mt2+" not in method:
         expected += ["rolling"]
     assert [observer.name for observer in observers] == expected
-    assert bool(turns) is METHODS[method].turns
+    assert bool(turns) is (METHODS[method].turns and method != "mt+norm_matched")
     # Only attention with a query that can be turned is watched.
     still = ("concat", "ogm", "ogm-ge", "pmr", "mult", "mbt", "jmt", "mmml")
     assert ("rotation" in result.history[-1]) is not (method in still or "unimodal" in method)
