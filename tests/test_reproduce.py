@@ -41,7 +41,10 @@ def data():
 
 def test_methods_share_weights_and_order_and_differ_in_what_they_are(data, monkeypatch):
     starts, orders, trained = {}, {}, {}
-    methods = methods_for(("audio", "visual"))
+    # Those that repeat lengths train another run first.
+    methods = [
+        name for name in methods_for(("audio", "visual")) if METHODS[name].repeats != "lengths"
+    ]
 
     def spy(model, data, config, observers):
         starts[method] = {k: v.clone() for k, v in model.state_dict().items()}
@@ -70,7 +73,7 @@ def test_methods_share_weights_and_order_and_differ_in_what_they_are(data, monke
         if METHODS[method].modalities is None:
             families.setdefault(kind, []).append(method)
     assert families[METHODS["concat"].fusion] == ["concat", "ogm", "ogm-ge", "pmr"]
-    assert [len(family) for family in families.values()] == [4, 5, 4, 1, 3, 1, 1, 1, 3]
+    assert [len(family) for family in families.values()] == [4, 5, 3, 1, 4, 1, 3, 1, 1, 1, 3]
     for family in families.values():
         for method in family:
             assert_same_state(starts[method], starts[family[0]])
