@@ -647,7 +647,7 @@ ASKED = {
     "a random turn by the same angles": {h: f"{h}+random_matched" for h in HOSTS},
 }
 
-
+# %%
 def comparisons(baselines):
     """Mean difference in points and p-value of each host, set and level."""
     found = {}
@@ -732,7 +732,7 @@ BookFigure(
         "mt+rollingq",
         CONTROLS,
         (0.0, 0.5, 1.0),
-        "On ImageNet features RollingQ gains two points under noise, no more than uniform",
+        "On ImageNet features it gains two points under noise",
     ),
     caption="RollingQ minus each control on ImageNet features: paired difference of test accuracy in points, mean and 95 % interval "
     "over 12 seeds, at three levels of noise in vision. “Known” and “new” are the speakers of the test.",

@@ -703,11 +703,13 @@ quick = replace(SETTINGS["T"], training=replace(SETTINGS["T"].training, epochs=1
 # %%
 tested = {name: [] for name in methods_for([*own.train.inputs])}
 for seed in range(3):
-    turns = {}
+    runs = {}
     for name in tested:
-        schedule = turns.get(METHODS[name].follows)
-        run = train(name, own, setting=quick, seed=seed, schedule=schedule)
-        turns[name] = run.events
+        leader = runs.get(METHODS[name].follows)
+        schedule = leader.schedule_for(name) if leader else None
+        run = runs[name] = train(
+            name, own, setting=quick, seed=seed, schedule=schedule
+        )
         tested[name].append(100 * predict(run.model, own.test).accuracy)
 
 # %% tags=["hide-input"]

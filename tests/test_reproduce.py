@@ -378,7 +378,7 @@ def test_what_costs_more_is_trained_at_the_first_seeds_only(tiny, tmp_path, monk
 def test_table_1_trains_every_method_that_the_data_has_the_modalities_of(tiny, tmp_path):
     record = comparison.reproduce("table1", "synthetic", "T", (100,), out=tmp_path, jobs=1)
     record = record["table1"]
-    methods = [name for name in METHODS if name != "unimodal-text"]
+    methods = [name for name in RECIPES["table1"].methods if name != "unimodal-text"]
     assert record["config"]["methods"] == methods
     assert [row["method"] for row in record["runs"]] == methods
     data, rows = small_data(100), {row["method"]: row for row in record["runs"]}

@@ -186,7 +186,7 @@ def load_checkpoint_of(path: str | Path, identity: dict[str, Any]) -> dict[str, 
     """
     state = load_checkpoint(path)
     saved, wanted = _flat(state.get("identity")), _flat(identity)
-    known = {name.partition(".")[0] for name in wanted} | {"options"}
+    known = {*identity, "options"}
     others = [name for name in saved if name.partition(".")[0] not in known]
     _require_identity(path, {name: saved.get(name) for name in [*wanted, *others]}, wanted)
     if not isinstance(state.get("history"), list):
