@@ -647,6 +647,7 @@ ASKED = {
     "a random turn by the same angles": {h: f"{h}+random_matched" for h in HOSTS},
 }
 
+
 # %%
 def comparisons(baselines):
     """Mean difference in points and p-value of each host, set and level."""
