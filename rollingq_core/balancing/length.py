@@ -11,6 +11,16 @@ from rollingq_core.rotation import QueryRotation
 from rollingq_core.training.observer import AttentionWatch
 
 
+def rotation_of(name: str, model: MultimodalModel) -> QueryRotation:
+    """Return the rotation of a model's fusion; a ``ValueError`` of that name where it has none."""
+    rotation = getattr(model.fusion, "rotation", None)
+    if not isinstance(rotation, QueryRotation):
+        raise ValueError(
+            f"{name}: got a {type(model.fusion).__name__}, expected a fusion with a rotation"
+        )
+    return rotation
+
+
 class MatchedLength(AttentionWatch):
     r"""Keeps the query as long as it was in another run, epoch by epoch, and never turns it.
 
@@ -42,19 +52,15 @@ class MatchedLength(AttentionWatch):
 
     def require_own(self, model: MultimodalModel) -> None:
         """Raise a ``ValueError`` where there is no query to lengthen."""
-        if not isinstance(getattr(model.fusion, "rotation", None), QueryRotation):
-            raise ValueError(
-                f"length: got a {type(model.fusion).__name__}, expected a fusion with a rotation"
-            )
+        rotation_of(self.name, model)
 
     def end_epoch(self, model: MultimodalModel, train: Dataset) -> dict[str, Any]:
         """Close the epoch, and give the query the other run's length."""
         told = super().end_epoch(model, train)
         epoch, self.epoch = self.epoch, self.epoch + 1
         if epoch < len(self.lengths) and told["query_norm"]:
-            rotation = model.fusion.rotation
-            assert isinstance(rotation, QueryRotation)  # as require_own has seen
-            rotation.matrix.mul_(self.lengths[epoch] / told["query_norm"])
+            factor = self.lengths[epoch] / told["query_norm"]
+            rotation_of(self.name, model).matrix.mul_(factor)
         return told
 
     @property

@@ -5,9 +5,9 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from rollingq_core._checks import require_integer
+from rollingq_core.balancing.length import rotation_of
 from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.models.predictions import predict
-from rollingq_core.rotation import QueryRotation
 from rollingq_core.training.observer import Observer
 
 # Factors on the query: from a quarter to four times as long, in half octaves.
@@ -40,19 +40,14 @@ class Temperature(Observer):
 
     def require_own(self, model: MultimodalModel) -> None:
         """Raise a ``ValueError`` where there is no query to lengthen."""
-        if not isinstance(getattr(model.fusion, "rotation", None), QueryRotation):
-            raise ValueError(
-                f"temperature: got a {type(model.fusion).__name__}, expected a fusion with a "
-                "rotation"
-            )
+        rotation_of(self.name, model)
 
     def before_validation(self, model: MultimodalModel, validation: Dataset) -> dict[str, Any]:
         """Choose after the last epoch, and return the factor."""
         self.epoch += 1
         if self.epoch < self.epochs:
             return {}
-        rotation = model.fusion.rotation
-        assert isinstance(rotation, QueryRotation)  # as require_own has seen
+        rotation = rotation_of(self.name, model)
         matrix = rotation.matrix.clone()
         judged = {}
         for factor in FACTORS:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rollingq_core._checks import require_choice, require_integer, require_number, require_tokens
-from rollingq_core.fusion.layers import initialise, require_heads
+from rollingq_core._checks import require_choice, require_number
+from rollingq_core.fusion.layers import initialise, require_sizes, require_streams
 from rollingq_core.fusion.output import FusionOutput
 from rollingq_core.fusion.shape import FusionShape
 
@@ -61,9 +61,8 @@ class JointFusion(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dim, _ = require_heads(dim, num_heads)
-        num_classes = require_integer("num_classes", num_classes, at_least=1)
-        self.modalities = require_integer("modalities", modalities, at_least=2)
+        sizes = require_sizes(dim, num_heads, num_classes, modalities)
+        self.dim, num_classes, self.modalities = sizes
         require_choice("pool", pool, ("mean", "first"))
         require_number("dropout", dropout, at_least=0, at_most=1)
         self.pool = pool
@@ -101,10 +100,8 @@ class JointFusion(nn.Module):
 
         A modality that a sample lacks counts as zeros.
         """
-        require_tokens(tokens, key_padding_masks, like=self.head.weight)
-        if len(tokens) != self.modalities:
-            raise ValueError(f"tokens: got {len(tokens)} modalities, expected {self.modalities}")
-        masks = key_padding_masks or [None] * self.modalities
+        like = self.head.weight
+        masks = require_streams(tokens, key_padding_masks, self.modalities, like)
         length = max(z.shape[1] for z in tokens)
         pairs = zip(tokens, masks, strict=True)
         streams = [resampled(z, mask, length) for z, mask in pairs]

@@ -1,10 +1,12 @@
 """What deeper fusions are built of: attention between two sequences, and a Transformer block."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, scaled_dot_product_attention
 
-from rollingq_core._checks import require_integer, require_number
+from rollingq_core._checks import require_integer, require_number, require_tokens
 
 
 class Attention(nn.Module):
@@ -70,6 +72,31 @@ def require_heads(dim: int, num_heads: int) -> tuple[int, int]:
     if dim % num_heads:
         raise ValueError(f"num_heads: got {num_heads}, expected a divisor of dim {dim}")
     return dim, num_heads
+
+
+def require_sizes(
+    dim: int, num_heads: int, num_classes: int, modalities: int
+) -> tuple[int, int, int]:
+    """Return width, number of classes and number of modalities when a fusion can have them."""
+    dim, _ = require_heads(dim, num_heads)
+    num_classes = require_integer("num_classes", num_classes, at_least=1)
+    return dim, num_classes, require_integer("modalities", modalities, at_least=2)
+
+
+def require_streams(
+    tokens: Sequence[Tensor],
+    masks: Sequence[Tensor | None] | None,
+    modalities: int,
+    like: Tensor,
+) -> list[Tensor | None]:
+    """Return a mask or None for each modality, where tokens and masks are those of a fusion.
+
+    ``like`` is a tensor of the tokens' width.
+    """
+    require_tokens(tokens, masks, like=like)
+    if len(tokens) != modalities:
+        raise ValueError(f"tokens: got {len(tokens)} modalities, expected {modalities}")
+    return list(masks or [None] * modalities)
 
 
 def seen(padded: Tensor | None, hidden: Tensor | None = None) -> Tensor | None:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from rollingq_core._checks import require_choice, require_integer, require_number, require_tokens
+from rollingq_core._checks import require_choice, require_integer, require_number
 from rollingq_core._padding import pooled
-from rollingq_core.fusion.layers import Block, initialise, require_heads
+from rollingq_core.fusion.layers import Block, initialise, require_sizes, require_streams
 from rollingq_core.fusion.output import FusionOutput
 from rollingq_core.fusion.shape import FusionShape
 
@@ -67,9 +67,8 @@ class BottleneckFusion(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dim, _ = require_heads(dim, num_heads)
-        num_classes = require_integer("num_classes", num_classes, at_least=1)
-        self.modalities = require_integer("modalities", modalities, at_least=2)
+        sizes = require_sizes(dim, num_heads, num_classes, modalities)
+        self.dim, num_classes, self.modalities = sizes
         depth = require_integer("depth", depth, at_least=1)
         bottlenecks = require_integer("bottlenecks", bottlenecks, at_least=0)
         require_choice("pool", pool, ("mean", "first"))
@@ -106,10 +105,8 @@ class BottleneckFusion(nn.Module):
         key_padding_masks: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
         """Return the vector of each modality after all blocks, ``[B, M, d]``."""
-        require_tokens(tokens, key_padding_masks, like=self.bottlenecks)
-        if len(tokens) != self.modalities:
-            raise ValueError(f"tokens: got {len(tokens)} modalities, expected {self.modalities}")
-        masks = list(key_padding_masks or [None] * self.modalities)
+        like = self.bottlenecks
+        masks = require_streams(tokens, key_padding_masks, self.modalities, like)
         count = self.bottlenecks.shape[1]
         seen = [None if mask is None else pad(mask, (count, 0)) for mask in masks]
         shared = self.bottlenecks.expand(len(tokens[0]), -1, -1)

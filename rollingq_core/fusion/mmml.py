@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from rollingq_core._checks import require_choice, require_integer, require_number, require_tokens
+from rollingq_core._checks import require_choice, require_number
 from rollingq_core._padding import pooled
 from rollingq_core.fusion.class_token import ClassTokenAttention
 from rollingq_core.fusion.layers import (
     Attention,
     feed_forward,
     initialise,
-    require_heads,
+    require_sizes,
+    require_streams,
     side_by_side,
 )
 from rollingq_core.fusion.output import FusionOutput
@@ -93,9 +94,8 @@ class CrossStreamFusion(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dim, _ = require_heads(dim, num_heads)
-        num_classes = require_integer("num_classes", num_classes, at_least=1)
-        self.modalities = require_integer("modalities", modalities, at_least=2)
+        sizes = require_sizes(dim, num_heads, num_classes, modalities)
+        self.dim, num_classes, self.modalities = sizes
         require_choice("pool", pool, ("mean", "first"))
         require_number("cls_std", cls_std, above=0)
         require_number("dropout", dropout, at_least=0, at_most=1)
@@ -143,12 +143,9 @@ class CrossStreamFusion(nn.Module):
         key_padding_masks: Sequence[Tensor | None] | None = None,
     ) -> FusionOutput:
         """Fuse the tokens of M modalities, ``[B, L_m, d]`` each, masks as in attention fusion."""
-        require_tokens(tokens, key_padding_masks, like=self.head.weight[:, :1].expand(-1, self.dim))
-        if len(tokens) != self.modalities:
-            raise ValueError(f"tokens: got {len(tokens)} modalities, expected {self.modalities}")
-        streams, masks = self._with_class_tokens(
-            list(tokens), list(key_padding_masks or [None] * self.modalities)
-        )
+        like = self.head.weight[:, :1].expand(-1, self.dim)
+        masks = require_streams(tokens, key_padding_masks, self.modalities, like)
+        streams, masks = self._with_class_tokens(list(tokens), masks)
         streams = self._crossed(streams, masks)
         pairs = zip(streams, masks, strict=True)
         before = [pooled(z, mask, "first") for z, mask in pairs]  # class tokens, [B, d] each

@@ -8,10 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from rollingq_core._checks import require_integer, require_number, require_tokens
+from rollingq_core._checks import require_integer, require_number
 from rollingq_core._padding import pooled
 from rollingq_core.fusion.attention import AttentionFusion
-from rollingq_core.fusion.layers import Attention, feed_forward, initialise, require_heads
+from rollingq_core.fusion.layers import (
+    Attention,
+    feed_forward,
+    initialise,
+    require_sizes,
+    require_streams,
+)
 from rollingq_core.fusion.output import FusionOutput
 from rollingq_core.fusion.shape import FusionShape
 from rollingq_core.rotation import QueryRotation
@@ -143,9 +149,8 @@ class CrossmodalFusion(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dim, _ = require_heads(dim, num_heads)
-        num_classes = require_integer("num_classes", num_classes, at_least=1)
-        self.modalities = require_integer("modalities", modalities, at_least=2)
+        sizes = require_sizes(dim, num_heads, num_classes, modalities)
+        self.dim, num_classes, self.modalities = sizes
         depth = require_integer("depth", depth, at_least=1)
         memory = require_integer("memory", memory, at_least=1)
         self.dropout = require_number("dropout", dropout, at_least=0, at_most=1)
@@ -186,10 +191,8 @@ class CrossmodalFusion(nn.Module):
         key_padding_masks: Sequence[Tensor | None] | None = None,
     ) -> FusionOutput:
         """Fuse the tokens of M modalities, ``[B, L_m, d]`` each, masks as in attention fusion."""
-        require_tokens(tokens, key_padding_masks, like=self._any_weight)
-        if len(tokens) != self.modalities:
-            raise ValueError(f"tokens: got {len(tokens)} modalities, expected {self.modalities}")
-        masks = list(key_padding_masks or [None] * self.modalities)
+        like = self._any_weight
+        masks = require_streams(tokens, key_padding_masks, self.modalities, like)
         streams = [self._stream(target, tokens, masks) for target in range(self.modalities)]
         if self.joint is not None:
             return self.joint(streams, masks)

@@ -1,22 +1,19 @@
 """The book's small model with other backbones: transformers and ResNets that a CPU affords."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import nn
 
 from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
 from rollingq_core.fusion.attention import AttentionFusion
-from rollingq_core.fusion.shape import FusionShape
 from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.settings import Setting
 
 with needs("train"):
     from rollingq_core.data.dataset import DataSplits
     from rollingq_core.models.backbones import SequenceTransformer, small_resnet
-    from rollingq_core.models.encoders import small_vit, without_last_norm
-    from rollingq_core.models.small import Fusion, chosen_shapes
+    from rollingq_core.models.encoders import small_vit
+    from rollingq_core.models.small import Fusion, assembled, chosen_shapes
 
 
 def build_vit_model(
@@ -59,7 +56,7 @@ def build_vit_model(
             encoders[name] = small_vit(
                 (height, width), data.patch[name], channels=channels, dim=setting.dim, depth=depth
             )
-    return _assembled(data, setting, encoders, fusion, "mean" if data.patch is None else "first")
+    return assembled(data, setting, encoders, fusion, "mean" if data.patch is None else "first")
 
 
 def build_resnet_model(
@@ -86,18 +83,4 @@ def build_resnet_model(
             )
         channels, height, width = shape
         encoders[name] = small_resnet((height, width), channels=channels, dim=setting.dim)
-    return _assembled(data, setting, encoders, fusion, "mean")
-
-
-def _assembled(
-    data: DataSplits,
-    setting: Setting,
-    encoders: Mapping[str, nn.Module],
-    fusion: Fusion,
-    pool: str,
-) -> MultimodalModel:
-    classes = len(data.classes)
-    shape = FusionShape(setting.dim, classes, tuple(encoders), pool, setting.cls_std)  # type: ignore[arg-type]
-    layer = fusion(shape)
-    without_last_norm(encoders, layer)
-    return MultimodalModel(encoders, layer, classes, pool)  # type: ignore[arg-type]
+    return assembled(data, setting, encoders, fusion, "mean")

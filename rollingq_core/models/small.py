@@ -1,6 +1,7 @@
 """The book's own model: small encoders for a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from rollingq_core.settings import Setting
 
 with needs("train"):
     from rollingq_core.data.dataset import DataSplits
-    from rollingq_core.models.encoders import TokenMLP
+    from rollingq_core.models.encoders import TokenMLP, without_last_norm
 
 Fusion = Callable[[FusionShape], nn.Module]
 
@@ -50,7 +51,7 @@ def build_model(
     """
     shapes = chosen_shapes(data, modalities)
     torch.manual_seed(require_integer("seed", seed, at_least=0))
-    encoders = {}
+    encoders: dict[str, nn.Module] = {}
     for name, shape in shapes.items():
         patch = data.patch[name] if data.patch else None
         if patch is None:
@@ -62,9 +63,21 @@ def build_model(
         encoders[name] = TokenMLP(
             token_dim, num_tokens, dim=setting.dim, patch=patch, positions=setting.positions
         )
+    return assembled(data, setting, encoders, fusion)
+
+
+def assembled(
+    data: DataSplits,
+    setting: Setting,
+    encoders: Mapping[str, nn.Module],
+    fusion: Fusion,
+    pool: Literal["mean", "first"] = "mean",
+) -> MultimodalModel:
+    """Return the model of these encoders with a fusion of their shape."""
     classes = len(data.classes)
-    layer = fusion(FusionShape(setting.dim, classes, tuple(encoders), cls_std=setting.cls_std))
-    return MultimodalModel(encoders, layer, classes)
+    layer = fusion(FusionShape(setting.dim, classes, tuple(encoders), pool, setting.cls_std))
+    without_last_norm(encoders, layer)
+    return MultimodalModel(encoders, layer, classes, pool)
 
 
 def input_shapes(data: DataSplits) -> dict[str, tuple[int, ...]]:
