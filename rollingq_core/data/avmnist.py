@@ -16,9 +16,11 @@ import torch
 
 from rollingq_core._checks import require_integer
 from rollingq_core.data import fsdd, mnist
-from rollingq_core.data.dataset import DataSplits, PairedDataset, prepared
+from rollingq_core.data.dataset import DataSplits, PairedDataset
+from rollingq_core.data.outside import DIGITS, prepared_with_outside
 from rollingq_core.data.pairing import balanced_choice, match_labels
 
+BRIGHTEST = 255.0
 PATCH = {"audio": (32, 7), "visual": (4, 28)}
 SPLITS = ("train", "validation", "test")
 
@@ -31,6 +33,7 @@ def load(
     root: str | Path | None = None,
     validation_pairs: int = 300,
     test_pairs: int = 900,
+    known_digits: int = DIGITS,
 ) -> DataSplits:
     """Pair images with recordings of the same digit, each from its own split.
 
@@ -50,6 +53,9 @@ def load(
         Test on all recordings of this speaker, and keep them out of the other splits.
     root : str or Path, optional
         Data root (see :func:`rollingq_core.data.store.data_root`).
+    known_digits : int
+        How many digits are classes, from 0 on; those of the test split that are none, and what is
+        no digit at all, lie outside (see :mod:`rollingq_core.data.outside`).
 
     Raises
     ------
@@ -68,7 +74,9 @@ def load(
             "visual": torch.from_numpy(images[chosen])[:, None],
         }
         splits.append(PairedDataset(inputs, torch.from_numpy(image_labels[chosen])))
-    return prepared("avmnist", splits, PATCH, token_noise, seed)
+    return prepared_with_outside(
+        "avmnist", splits, PATCH, token_noise, seed, known_digits, BRIGHTEST
+    )
 
 
 def draw_pairs(

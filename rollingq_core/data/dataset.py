@@ -29,6 +29,9 @@ class PairedDataset(Dataset):
         Modality name to a boolean mask ``[N, L]``, True where a token that its encoder makes is
         padding; a sample that lacks the modality is True throughout. A batch carries it under the
         modality's name and ``_padding``.
+    outside : mapping of str to Dataset, optional
+        By kind: samples of none of the classes, which a test of a model's confidence needs beside
+        these. Their labels say nothing.
 
     Raises
     ------
@@ -43,6 +46,7 @@ class PairedDataset(Dataset):
         inputs: Mapping[str, Array],
         labels: Array,
         padding: Mapping[str, Array] | None = None,
+        outside: Mapping[str, Dataset] | None = None,
     ):
         if not inputs:
             raise ValueError("inputs: got no modality, expected at least one")
@@ -50,6 +54,7 @@ class PairedDataset(Dataset):
         count = len(self.labels)
         self.inputs = {name: as_input(name, values, count) for name, values in inputs.items()}
         self.padding = as_padding(padding, self.inputs, count)
+        self.outside = dict(outside or {})
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,7 +72,7 @@ class PairedDataset(Dataset):
         yield from ((padding_name(name), mask) for name, mask in self.padding.items())
 
     def with_inputs(self, **tensors: Tensor) -> "PairedDataset":
-        """Return a dataset with the same labels and padding, and some modalities replaced.
+        """Return a dataset with some modalities replaced, and all else the same.
 
         Raises
         ------
@@ -79,7 +84,8 @@ class PairedDataset(Dataset):
             raise ValueError(
                 f"tensors: got modalities {unknown}, expected some of {[*self.inputs]}"
             )
-        return PairedDataset({**self.inputs, **tensors}, self.labels, self.padding)
+        inputs = {**self.inputs, **tensors}
+        return PairedDataset(inputs, self.labels, self.padding, self.outside)
 
 
 @dataclass(frozen=True)
@@ -262,9 +268,13 @@ def prepared(
 ) -> DataSplits:
     """Return pairs of digits ready to train on: standardised, then with some tokens made noise.
 
-    ``splits`` are training, validation and test pairs of grids; the classes are the ten digits.
+    ``splits`` are training, validation and test pairs of grids, and after them, if there are any,
+    what is near and what is far outside of the test's classes; the classes are the ten digits.
     """
-    train, validation, test = corrupt_splits(standardise(*splits), patch, token_noise, seed)
+    train, validation, test, *others = corrupt_splits(
+        standardise(*splits), patch, token_noise, seed
+    )
+    test.outside = dict(zip(("near", "far"), others, strict=False))
     return DataSplits(
         name=name,
         train=train,
@@ -272,5 +282,5 @@ def prepared(
         test=test,
         classes=tuple("0123456789"),
         patch=dict(patch),
-        data_hash=hash_splits(train, validation, test),
+        data_hash=hash_splits(train, validation, test, *others),
     )

@@ -16,10 +16,12 @@ import torch
 
 from rollingq_core._checks import require_integer
 from rollingq_core.data import audio, store
-from rollingq_core.data.dataset import DataSplits, PairedDataset, prepared
+from rollingq_core.data.dataset import DataSplits, PairedDataset
+from rollingq_core.data.outside import DIGITS, prepared_with_outside
 from rollingq_core.data.pairing import match_labels
 
 FOLDER = Path(__file__).parent / "spoken_digits"
+BRIGHTEST = 16.0
 PATCH = {"audio": (32, 7), "visual": (1, 8)}
 IMAGE_RANGES = {"train": (0, 900), "validation": (900, 1200), "test": (1200, 1797)}
 
@@ -29,6 +31,7 @@ def load(
     train_pairs: int = 900,
     token_noise: float = 0.2,
     root: str | Path | None = None,
+    known_digits: int = DIGITS,
 ) -> DataSplits:
     """Pair each image with a clip of the same digit from a speaker of the same split.
 
@@ -45,6 +48,9 @@ def load(
         Chance that a token of either modality is replaced by N(0, 1), in every split.
     root : str or Path, optional
         Data root that the cache lies under (see :func:`rollingq_core.data.store.data_root`).
+    known_digits : int
+        How many digits are classes, from 0 on; those of the test split that are none, and what is
+        no digit at all, lie outside (see :mod:`rollingq_core.data.outside`).
 
     Raises
     ------
@@ -68,7 +74,9 @@ def load(
             "visual": torch.from_numpy(images["image"][order])[:, None],
         }
         splits.append(PairedDataset(inputs, torch.from_numpy(labels)))
-    return prepared("digits", splits, PATCH, token_noise, seed)
+    return prepared_with_outside(
+        "digits", splits, PATCH, token_noise, seed, known_digits, BRIGHTEST
+    )
 
 
 def spoken_clips(root: str | Path | None = None) -> dict[str, np.ndarray]:

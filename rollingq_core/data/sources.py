@@ -59,10 +59,13 @@ THEO = {"held_out_speaker": "theo"}
 NEW_SPEAKER = THEO | {"token_noise": 0.0}
 VISUAL_TEXT = {"modalities": ("visual", "text")}
 AUDIO_TEXT = {"modalities": ("audio", "text")}
+SEVEN = {"known_digits": 7}
 SOURCES = {
     "synthetic": Source("tokens drawn at random, audio louder than vision", "synthetic"),
     "digits": Source("small digits, spoken (synthesised) and written; ships with it", "digits"),
+    "digits-seven": Source("the same, of which 7, 8 and 9 are unknown", "digits", SEVEN),
     "avmnist": Source("recorded spoken digits and MNIST's images", "avmnist"),
+    "avmnist-seven": Source("the same, of which 7, 8 and 9 are unknown", "avmnist", SEVEN),
     "avmnist-new-speaker": Source("the same, tested on an unheard speaker", "avmnist", NEW_SPEAKER),
     "avmnist-pretrained": Source("avmnist as ImageNet features", "avmnist_pretrained"),
     "avmnist-new-speaker-pretrained": Source(

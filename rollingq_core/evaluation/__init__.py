@@ -12,6 +12,7 @@ with needs("train"):
     from rollingq_core.evaluation.calibration import Calibration, calibration
     from rollingq_core.evaluation.conflict import ConflictDataset, ConflictReport, conflict
     from rollingq_core.evaluation.cost import parameters, parameters_as_in_table4
+    from rollingq_core.evaluation.masks import MaskedAccuracy, hidden, masked_accuracy
     from rollingq_core.evaluation.noise import (
         LEVELS,
         NoiseResponse,
@@ -19,24 +20,31 @@ with needs("train"):
         robustness_areas,
         under_noise,
     )
+    from rollingq_core.evaluation.quag import Averaged, averaging, quag
     from rollingq_core.evaluation.reports import EVALUATIONS, Evaluation
 
 __all__ = [
     "EVALUATIONS",
     "LEVELS",
     "AttentionContrast",
+    "Averaged",
     "Calibration",
     "ConflictDataset",
     "ConflictReport",
     "Evaluation",
+    "MaskedAccuracy",
     "NoiseResponse",
     "NoisyDataset",
     "Sensitivity",
     "attention_contrast",
+    "averaging",
     "calibration",
     "conflict",
+    "hidden",
+    "masked_accuracy",
     "parameters",
     "parameters_as_in_table4",
+    "quag",
     "robustness_areas",
     "sensitivity",
     "under_noise",

@@ -8,7 +8,9 @@ from typing import Any, get_args
 from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.attention import attention_contrast, sensitivity
 from rollingq_core.evaluation.conflict import conflict
+from rollingq_core.evaluation.masks import masked_accuracy
 from rollingq_core.evaluation.noise import LEVELS, Mechanism, under_noise
+from rollingq_core.evaluation.quag import quag
 from rollingq_core.models.multimodal import MultimodalModel
 
 
@@ -40,6 +42,20 @@ def conflicts(
 ) -> dict[str, Any]:
     """Return whom the model follows where the favoured modality is of another class."""
     return conflict(model, dataset, favoured, seed=seed)._asdict()
+
+
+def masks(
+    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
+) -> dict[str, Any]:
+    """Return what the fusion answers from some of its modalities (Table 8)."""
+    return masked_accuracy(model, dataset)._asdict()
+
+
+def averages(
+    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
+) -> dict[str, Any]:
+    """Return what becomes of the answers where attention is averaged (Table 9)."""
+    return quag(model, dataset)._asdict()
 
 
 def calibrations(
@@ -114,6 +130,15 @@ EVALUATIONS = {
     "conflict": Evaluation(
         "whom the model follows where the modalities disagree",
         conflicts,
+        needs_attention=True,
+        least_modalities=2,
+    ),
+    "masks": Evaluation(
+        "what the fusion answers from some modalities alone", masks, least_modalities=2
+    ),
+    "quag": Evaluation(
+        "accuracy with attention averaged within modalities",
+        averages,
         needs_attention=True,
         least_modalities=2,
     ),

@@ -105,6 +105,8 @@ class AttentionFusion(nn.Module):
         self.output_dropout = nn.Dropout(output_dropout)
         self.head = nn.Linear(dim, num_classes)
         self.rotation = QueryRotation(dim)
+        # Does nothing: a forward hook on it sees the softmax rows, and may change them.
+        self.weights = nn.Identity()
         nn.init.trunc_normal_(self.cls, std=cls_std, a=-2 * cls_std, b=2 * cls_std)
         for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
             nn.init.xavier_normal_(layer.weight)
@@ -149,7 +151,7 @@ class AttentionFusion(nn.Module):
         rows = [*tokens, cls.expand(batch, 1, -1)] if self.cls_self_key else list(tokens)
         keys = None if is_plain_linear(self.k_proj) else [self.k_proj(z) for z in rows]
 
-        row = self._attention_row(self._logits(query, rows, keys), padded)
+        row = self.weights(self._attention_row(self._logits(query, rows, keys), padded))
         used = dropout(row, self.attention_dropout, self.training)  # [B, H, sum L]
         fused = self._read_values(used, rows)
         require_result(fused, tokens)

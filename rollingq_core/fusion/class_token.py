@@ -47,5 +47,5 @@ class ClassTokenAttention(AttentionFusion):
         query = torch.cat([self.rotation(query[:, :1]), query[:, 1:]], dim=1)
         key, value = self.k_proj(tokens), self.v_proj(tokens)
         rate = self.attention_dropout if self.training else 0.0
-        read = attend(query, key, value, self.num_heads, seen(padded), rate)
+        read = attend(query, key, value, self.num_heads, seen(padded), rate, self.weights)
         return self.output_dropout(self.out_proj(read))

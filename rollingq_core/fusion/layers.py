@@ -1,5 +1,6 @@
 """What deeper fusions are built of: attention between two sequences, and a Transformer block."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -115,13 +116,21 @@ def attend(
     num_heads: int,
     visible: Tensor | None = None,
     rate: float = 0.0,
+    weights: nn.Module | None = None,
 ) -> Tensor:
     """Return scaled dot-product attention of all heads side by side, ``[B, N, d]``.
 
     ``query`` is ``[B, N, d]``, ``key`` and ``value`` ``[B, L, d]``; ``visible`` is what
-    :func:`seen` returns, and ``rate`` that of dropout.
+    :func:`seen` returns, and ``rate`` that of dropout. Where something hooks into the module
+    ``weights``, the softmax rows ``[B, H, N, L]`` are formed, and pass through it.
     """
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+    if weights is not None and weights._forward_hooks:
+        logits = q @ k.mT / math.sqrt(q.shape[-1])
+        if visible is not None:
+            logits = logits.masked_fill(~visible, -math.inf)
+        rows = dropout(weights(logits.softmax(dim=-1)), rate)
+        return (rows @ v).transpose(1, 2).flatten(2)
     if visible is None:
         return scaled_dot_product_attention(q, k, v, dropout_p=rate).transpose(1, 2).flatten(2)
     some = visible.any(dim=-1, keepdim=True)

@@ -9,7 +9,7 @@ from rollingq_core._extras import needs
 with needs("train", "data"):
     from rollingq_core.methods import DECIDING, DYNAMIC, METHODS
     from rollingq_core.reproduce import closing, grid, regimes, scale, variants
-    from rollingq_core.reproduce.reports import Report, Tested, accuracies, summarise
+    from rollingq_core.reproduce.reports import Report, Tested, accuracies, deciding, summarise
     from rollingq_core.reproduce.seeds import REPORTING_SEEDS, TUNING_SEEDS
     from rollingq_core.tables import Table
 
@@ -73,6 +73,7 @@ DEEPER = tuple(name for name in METHODS if name.startswith(("mt2", "mult", "mbt"
 LEANING = Tested("correlation")
 RECIPES = {
     "comparison": Recipe("methods, noise and attention over training", summarise),
+    "controls": Recipe("what a turn's gain comes from", deciding, DECIDING),
     "table1": Recipe(
         "accuracy of every method, static and dynamic",
         accuracies,

@@ -11,6 +11,7 @@ with needs("train", "data"):
         EVALUATIONS,
         LEVELS,
         attention_contrast,
+        masked_accuracy,
         under_noise,
     )
     from rollingq_core.models.predictions import predict
@@ -53,6 +54,12 @@ def summarise(method: str, seed: int, run: Run, modality: str | None = None) -> 
             for name in CURVES
         },
     }
+
+
+def deciding(method: str, seed: int, run: Run) -> dict[str, Any]:
+    """Return :func:`summarise`, and what the fusion answers from one modality alone."""
+    seen = masked_accuracy(run.model, run.data.test)
+    return summarise(method, seed, run) | {"alone": seen.alone, "without": seen.without}
 
 
 def accuracies(method: str, seed: int, run: Run) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
 from rollingq_core._checks import require_choice, require_integer
 from rollingq_core._extras import needs
@@ -200,17 +201,8 @@ def measure(data: DataSplits, name: str = "") -> dict[str, Any]:
 def few(data: DataSplits, samples: int) -> DataSplits:
     """Return a dataset of at most ``samples`` in each split, evenly spaced, held in memory."""
     require_integer("samples", samples, at_least=1)
-    splits = {}
-    for place in ("train", "validation", "test"):
-        split = getattr(data, place)
-        count = min(samples, len(split))
-        chosen = torch.linspace(0, len(split) - 1, count).round().long()
-        # Pictures that are cut at random are cut alike each time.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            batch, labels = split.__getitems__(chosen.tolist())
-        inputs, padding = separated(batch)
-        splits[place] = PairedDataset(inputs, labels, padding)
+    places = ("train", "validation", "test")
+    splits = {place: _few_of(getattr(data, place), samples) for place in places}
     return DataSplits(
         name=data.name,
         classes=data.classes,
@@ -220,3 +212,15 @@ def few(data: DataSplits, samples: int) -> DataSplits:
         bands=data.bands,
         **splits,
     )
+
+
+def _few_of(split: Dataset, samples: int) -> PairedDataset:
+    count = min(samples, len(split))  # type: ignore[arg-type]
+    chosen = torch.linspace(0, len(split) - 1, count).round().long()  # type: ignore[arg-type]
+    # Pictures that are cut at random are cut alike each time.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        batch, labels = split.__getitems__(chosen.tolist())  # type: ignore[attr-defined]
+    inputs, padding = separated(batch)
+    others = {kind: _few_of(o, samples) for kind, o in getattr(split, "outside", {}).items()}
+    return PairedDataset(inputs, labels, padding, others)
