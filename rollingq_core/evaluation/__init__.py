@@ -20,6 +20,14 @@ with needs("train"):
         robustness_areas,
         under_noise,
     )
+    from rollingq_core.evaluation.ood import (
+        Detection,
+        Separation,
+        confidences,
+        detection,
+        generalised_entropy,
+        separation,
+    )
     from rollingq_core.evaluation.quag import Averaged, averaging, quag
     from rollingq_core.evaluation.reports import EVALUATIONS, Evaluation
 
@@ -31,15 +39,20 @@ __all__ = [
     "Calibration",
     "ConflictDataset",
     "ConflictReport",
+    "Detection",
     "Evaluation",
     "MaskedAccuracy",
     "NoiseResponse",
     "NoisyDataset",
     "Sensitivity",
+    "Separation",
     "attention_contrast",
     "averaging",
     "calibration",
+    "confidences",
     "conflict",
+    "detection",
+    "generalised_entropy",
     "hidden",
     "masked_accuracy",
     "parameters",
@@ -47,5 +60,6 @@ __all__ = [
     "quag",
     "robustness_areas",
     "sensitivity",
+    "separation",
     "under_noise",
 ]

@@ -10,6 +10,7 @@ from rollingq_core.evaluation.attention import attention_contrast, sensitivity
 from rollingq_core.evaluation.conflict import conflict
 from rollingq_core.evaluation.masks import masked_accuracy
 from rollingq_core.evaluation.noise import LEVELS, Mechanism, under_noise
+from rollingq_core.evaluation.ood import detection
 from rollingq_core.evaluation.quag import quag
 from rollingq_core.models.multimodal import MultimodalModel
 
@@ -56,6 +57,13 @@ def averages(
 ) -> dict[str, Any]:
     """Return what becomes of the answers where attention is averaged (Table 9)."""
     return quag(model, dataset)._asdict()
+
+
+def outsiders(
+    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
+) -> dict[str, Any]:
+    """Return how well confidence tells known classes from all else (Table 10)."""
+    return detection(model, dataset, favoured, seed)._asdict()
 
 
 def calibrations(
@@ -142,6 +150,7 @@ EVALUATIONS = {
         needs_attention=True,
         least_modalities=2,
     ),
+    "ood": Evaluation("whether confidence tells known classes from all else", outsiders),
     "calibration": Evaluation(
         "confidence as the favoured modality becomes noise", calibrations, ("accuracy", "ece")
     ),
