@@ -11,7 +11,14 @@ with needs("train"):
     )
     from rollingq_core.evaluation.calibration import Calibration, calibration
     from rollingq_core.evaluation.conflict import ConflictDataset, ConflictReport, conflict
-    from rollingq_core.evaluation.cost import parameters, parameters_as_in_table4
+    from rollingq_core.evaluation.cost import (
+        Cost,
+        cost,
+        operations,
+        operations_as_in_table4,
+        parameters,
+        parameters_as_in_table4,
+    )
     from rollingq_core.evaluation.masks import MaskedAccuracy, hidden, masked_accuracy
     from rollingq_core.evaluation.noise import (
         LEVELS,
@@ -39,6 +46,7 @@ __all__ = [
     "Calibration",
     "ConflictDataset",
     "ConflictReport",
+    "Cost",
     "Detection",
     "Evaluation",
     "MaskedAccuracy",
@@ -51,10 +59,13 @@ __all__ = [
     "calibration",
     "confidences",
     "conflict",
+    "cost",
     "detection",
     "generalised_entropy",
     "hidden",
     "masked_accuracy",
+    "operations",
+    "operations_as_in_table4",
     "parameters",
     "parameters_as_in_table4",
     "quag",

@@ -42,9 +42,7 @@ def blocks_of(operation: str, modalities: Sequence[str]) -> Blocks:
     known: dict[str, Blocks] = {
         "unimodal": [(m, m) for m in places],
         "crossmodal": [(m, n) for m in places for n in places if m != n],
-        **{
-            f"average {name}": [(row, m) for row in everyone] for m, name in enumerate(modalities)
-        },
+        **{f"average {name}": [(row, m) for row in everyone] for m, name in enumerate(modalities)},
         "average all": [(row, m) for row in everyone for m in places],
     }
     if operation not in known:
@@ -127,7 +125,9 @@ def averaging(model: MultimodalModel, operation: str) -> Iterator[None]:
             keys = torch.cat([groups, own] if single else [own, groups])
             padded = torch.nn.functional.pad(padded, (0, 1) if single else (1, 0))
         if single:
-            return averaged(weights.unsqueeze(2), rows, keys, blocks, padded[:, None, None])[:, :, 0]
+            return averaged(weights.unsqueeze(2), rows, keys, blocks, padded[:, None, None])[
+                :, :, 0
+            ]
         return averaged(weights, keys, keys, blocks, padded[:, None, None])
 
     handles = [fusion.register_forward_pre_hook(note, with_kwargs=True)]

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.attention import attention_contrast, sensitivity
 from rollingq_core.evaluation.conflict import conflict
+from rollingq_core.evaluation.cost import cost
 from rollingq_core.evaluation.masks import masked_accuracy
 from rollingq_core.evaluation.noise import LEVELS, Mechanism, under_noise
 from rollingq_core.evaluation.ood import detection
@@ -64,6 +65,13 @@ def outsiders(
 ) -> dict[str, Any]:
     """Return how well confidence tells known classes from all else (Table 10)."""
     return detection(model, dataset, favoured, seed)._asdict()
+
+
+def costs(
+    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
+) -> dict[str, Any]:
+    """Return weights and operations, as they are and as the paper counts (Table 4)."""
+    return cost(model, dataset)._asdict()
 
 
 def calibrations(
@@ -151,6 +159,7 @@ EVALUATIONS = {
         least_modalities=2,
     ),
     "ood": Evaluation("whether confidence tells known classes from all else", outsiders),
+    "cost": Evaluation("weights and operations", costs),
     "calibration": Evaluation(
         "confidence as the favoured modality becomes noise", calibrations, ("accuracy", "ece")
     ),
