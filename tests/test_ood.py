@@ -159,5 +159,5 @@ def test_hostile_scores_and_answers():
     wrong = {n: torch.full_like(v, 1e30) for n, v in data.test.inputs.items()}
     outside = {"far": PairedDataset(wrong, data.test.labels * 0)}
     dataset = PairedDataset(data.test.inputs, data.test.labels, outside=outside)
-    with pytest.raises(ValueError, match="far|tokens"):
+    with pytest.raises(ValueError, match=r"far|tokens"):
         detection(model, dataset, "audio")

@@ -50,8 +50,8 @@ def prepared_with_outside(
         return prepared(name, splits, patch, token_noise, seed)
     inside = [_chosen(split, split.labels < known) for split in splits]
     near = _chosen(splits[-1], splits[-1].labels >= known)
-    size = tuple(near.inputs["visual"].shape[2:])
-    far = foreign(len(near), size, brightest, seed)
+    height, width = near.inputs["visual"].shape[2:]
+    far = foreign(len(near), (height, width), brightest, seed)
     data = prepared(name, [*inside, _unlabelled(near), far], patch, token_noise, seed)
     return replace(data, classes=data.classes[:known])
 

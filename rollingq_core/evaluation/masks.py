@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.answers import require_answers
@@ -108,7 +108,7 @@ def _accuracy(model: MultimodalModel, dataset: PairedDataset, seen: Sequence[str
         return predict(model, samples).accuracy
 
 
-def _with_some(dataset: PairedDataset, seen: Sequence[str]) -> Dataset:
+def _with_some(dataset: PairedDataset, seen: Sequence[str]) -> Any:
     """Return the samples that have at least one of the modalities, as far as masks tell."""
     padding: dict[str, Tensor] = getattr(dataset, "padding", {})
     if any(name not in padding for name in seen):

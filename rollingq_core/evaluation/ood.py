@@ -1,4 +1,4 @@
-"""Does confidence tell known classes from all else? (Table 10.)"""
+"""How well confidence tells known classes from all else (Table 10)."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -119,15 +119,14 @@ def averaging(model: MultimodalModel, operation: str) -> Iterator[None]:
         padded, single = seen["padded"], weights.dim() == 3  # the class token's row alone
         groups = torch.tensor(seen["groups"], device=weights.device)
         own = torch.tensor([OWN], device=weights.device)
-        rows, keys = own, groups
+        keys = groups
         # The class token is a row's last key where it is alone, and else the first.
         if weights.shape[-1] > len(groups):
             keys = torch.cat([groups, own] if single else [own, groups])
             padded = torch.nn.functional.pad(padded, (0, 1) if single else (1, 0))
         if single:
-            return averaged(weights.unsqueeze(2), rows, keys, blocks, padded[:, None, None])[
-                :, :, 0
-            ]
+            row = weights.unsqueeze(2)  # [B, H, 1, L]
+            return averaged(row, own, keys, blocks, padded[:, None, None])[:, :, 0]
         return averaged(weights, keys, keys, blocks, padded[:, None, None])
 
     handles = [fusion.register_forward_pre_hook(note, with_kwargs=True)]
