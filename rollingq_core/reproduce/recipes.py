@@ -10,7 +10,7 @@ with needs("train", "data"):
     from rollingq_core.methods import DECIDING, DYNAMIC, METHODS
     from rollingq_core.reproduce import closing, grid, regimes, scale, variants
     from rollingq_core.reproduce.reports import Report, Tested, accuracies, deciding, summarise
-    from rollingq_core.reproduce.seeds import REPORTING_SEEDS, TUNING_SEEDS
+    from rollingq_core.reproduce.seeds import FEWER, REPORTING_SEEDS, TUNING_SEEDS
     from rollingq_core.tables import Table
 
 
@@ -70,6 +70,12 @@ def _variants(about: str) -> Recipe:
 # Those of the paper, and the controls beside its own host.
 ALL = tuple(name for name in METHODS if name in DYNAMIC or name not in DECIDING)
 DEEPER = tuple(name for name in METHODS if name.startswith(("mt2", "mult", "mbt", "jmt", "mmml")))
+# Those whose attention is over the tokens of all modalities, in one layer and in two.
+LAYERED = (
+    *("mt", "mt+rollingq", "mt+random_matched", "uniform"),
+    *("mt2", "mt2+progressive", "mt2+rollingq", "mt2+random_matched"),
+)
+HALF = REPORTING_SEEDS[:FEWER]
 LEANING = Tested("correlation")
 RECIPES = {
     "comparison": Recipe("methods, noise and attention over training", summarise),
@@ -89,6 +95,26 @@ RECIPES = {
     "table6": _variants("transformers of 2, 4 and 6 blocks as encoders"),
     "table7": _variants("ResNet18 as encoder"),
     "table11": _variants("fusion from an earlier block"),
+    "table8": Recipe(
+        "accuracy with modalities masked out",
+        Tested("masks"),
+        LAYERED,
+        seeds=HALF,
+        table=closing.numbers,
+    ),
+    "table9": Recipe(
+        "accuracy with attention averaged",
+        Tested("quag"),
+        LAYERED,
+        seeds=HALF,
+        table=closing.numbers,
+    ),
+    "table10": Recipe(
+        "known classes and all else",
+        Tested("ood"),
+        seeds=HALF,
+        table=closing.numbers,
+    ),
     "grid": Recipe(
         "the map of rho and beta",
         compute=grid.reproduce,
