@@ -3,6 +3,7 @@
 from rollingq_core._extras import needs
 
 with needs("train"):
+    from rollingq_core.balancing.frozen import Frozen
     from rollingq_core.balancing.length import MatchedLength
     from rollingq_core.balancing.ogm import OGM
     from rollingq_core.balancing.pmr import PMR
@@ -14,6 +15,7 @@ with needs("train"):
 __all__ = [
     "OGM",
     "PMR",
+    "Frozen",
     "MatchedLength",
     "Progressive",
     "Rolling",

@@ -82,6 +82,10 @@ def _own_way(
         return {out: compute(seeds, out=out, jobs=jobs)}
     if "profile" not in RECIPES[name].options:
         data = options.data or "digits"
+        if "setting" in RECIPES[name].options:
+            setting = options.setting or "P"
+            out = options.out / f"{comparison.record_name(name, data, setting)}.json"
+            return {out: compute(data, setting, seeds, out=out, jobs=jobs)}
         out = options.out / f"{name}-{Path(data).stem}.json"
         return {out: compute(name, data, seeds, out=out, jobs=jobs)}
     data, profile = options.data or "avmnist_full", options.profile or "gpu"

@@ -8,7 +8,7 @@ from rollingq_core._extras import needs
 
 with needs("train", "data"):
     from rollingq_core.methods import DECIDING, DYNAMIC, METHODS
-    from rollingq_core.reproduce import closing, grid, regimes, scale, variants
+    from rollingq_core.reproduce import closing, grid, interventions, regimes, scale, variants
     from rollingq_core.reproduce.reports import Report, Tested, accuracies, deciding, summarise
     from rollingq_core.reproduce.seeds import FEWER, REPORTING_SEEDS, TUNING_SEEDS
     from rollingq_core.tables import Table
@@ -80,6 +80,12 @@ LEANING = Tested("correlation")
 RECIPES = {
     "comparison": Recipe("methods, noise and attention over training", summarise),
     "controls": Recipe("what a turn's gain comes from", deciding, DECIDING),
+    "interventions": Recipe(
+        "what a turn changes, where",
+        compute=interventions.reproduce,
+        seeds=interventions.SEEDS,
+        table=closing.by_variant,
+    ),
     "table1": Recipe(
         "accuracy of every method, static and dynamic",
         accuracies,
