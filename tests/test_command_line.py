@@ -122,7 +122,7 @@ def test_a_readers_own_file_is_named_after_itself(monkeypatch, tmp_path, capsys)
         (["evaluate", "x"], "the following arguments are required: --test"),
         (["evaluate", "x", "--test", "table9"], "argument --test: invalid choice: 'table9'"),
         (["reproduce"], "the following arguments are required: recipe"),
-        (["reproduce", "table9"], "argument recipe: invalid choice: 'table9'"),
+        (["reproduce", "table12"], "argument recipe: invalid choice: 'table12'"),
         (["reproduce", "grid", "table2"], "recipe: got grid table2, expected grid alone"),
         (["reproduce", "comparison", "--data", "movies"], "argument --data: got 'movies', expect"),
         (["train", "--out", "x", "--data", "movies.np"], "argument --data: got 'movies.np', expe"),

@@ -84,6 +84,10 @@ def test_train_writes_checkpoint_history_and_description(tmp_path, capsys):
         ("conflict", ["follows audio", "neither", "auroc"]),
         ("calibration", ["accuracy", "ece"]),
         ("correlation", ["pearson", "share_noisy"]),
+        ("masks", ["alone audio", "without visual"]),
+        ("quag", ["unimodal", "average audio"]),
+        ("ood", ["auroc noise gen", "flagged mismatched energy"]),
+        ("cost", ["gigaflops_as_in_table4"]),
     ],
 )
 def test_evaluate_prints_a_table_and_writes_a_record(test, rows, trained, capsys):
@@ -282,6 +286,10 @@ def test_a_method_alone_stands_in_the_folder_itself(tmp_path, capsys):
     for test in ("conflict", "correlation"):
         said = refused(capsys, "evaluate", tmp_path / "concat", "--test", test)
         assert "model: got ConcatFusion, expected a fusion with attention" in said
+    said = refused(capsys, "evaluate", tmp_path / "concat", "--test", "quag")
+    assert "model: got ConcatFusion, expected a fusion in which each layer attends" in said
+    for test in ("masks", "ood", "cost"):
+        main(["evaluate", str(tmp_path / "concat"), "--test", test])
     main(["evaluate", str(tmp_path / "concat"), "--test", "noise"])
 
 

@@ -8,7 +8,15 @@ from torch.utils.data import Dataset
 
 from benchmarks.measure import peak_tensor_bytes
 from rollingq_core import AttentionFusion
-from rollingq_core.evaluation import attention_contrast, conflict, sensitivity, under_noise
+from rollingq_core.evaluation import (
+    attention_contrast,
+    conflict,
+    detection,
+    masked_accuracy,
+    quag,
+    sensitivity,
+    under_noise,
+)
 from rollingq_core.models.encoders import TokenMLP
 from rollingq_core.models.multimodal import MultimodalModel
 
@@ -46,6 +54,10 @@ def attention(model, data):
     assert found.low < found.high  # or nothing was drawn
 
 
+def outsiders(model, data):
+    detection(model, data, "audio")
+
+
 def peak(evaluation, count):
     """Return the largest number of bytes in tensors, and in what numpy and Python hold."""
     model, others = made_model(), []
@@ -64,7 +76,9 @@ def peak(evaluation, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("evaluation", [noise, attention, conflict])
+@pytest.mark.parametrize(
+    "evaluation", [noise, attention, conflict, masked_accuracy, quag, outsiders]
+)
 def test_ten_thousand_samples_take_the_memory_of_one_thousand(evaluation):
     small, large = (peak(evaluation, count) for count in (1_000, 10_000))
     assert large < 1.1 * small

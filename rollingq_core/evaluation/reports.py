@@ -110,7 +110,7 @@ class Evaluation:
     Examples
     --------
     >>> [name for name, test in EVALUATIONS.items() if test.needs_attention]
-    ['correlation', 'conflict']
+    ['correlation', 'conflict', 'quag']
     """
 
     about: str
