@@ -41,31 +41,20 @@ def test_what_is_frozen_stays_and_the_rest_goes_on():
 
 
 def test_a_frozen_run_goes_on_bit_for_bit(tmp_path):
-    data, whole, other = small_data(), small_model(), small_model()
-    config = replace(TRAINING, epochs=4)
-    fit(whole, data, config, observers=[Frozen(["encoders."], after=1)])
+    data, whole, resumed = small_data(), small_model(), small_model(1)
+
+    def freeze(model, **options):
+        observers = [Frozen(["encoders."], after=1)]
+        fit(model, data, replace(TRAINING, epochs=4), observers=observers, **options)
 
     def stop(record):
         if record["epoch"] == 3:
             raise KeyboardInterrupt
 
+    freeze(whole)
     with pytest.raises(KeyboardInterrupt):
-        fit(
-            other,
-            data,
-            config,
-            observers=[Frozen(["encoders."], after=1)],
-            checkpoint=tmp_path / "c.pt",
-            on_epoch=stop,
-        )
-    resumed = small_model(1)
-    fit(
-        resumed,
-        data,
-        config,
-        observers=[Frozen(["encoders."], after=1)],
-        checkpoint=tmp_path / "c.pt",
-    )
+        freeze(small_model(), checkpoint=tmp_path / "c.pt", on_epoch=stop)
+    freeze(resumed, checkpoint=tmp_path / "c.pt")
     for left, right in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(left, right)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from rollingq_core.data.dataset import PairedDataset
 from rollingq_core.evaluation.attention import attention_contrast, sensitivity
@@ -14,6 +14,9 @@ from rollingq_core.evaluation.noise import LEVELS, Mechanism, under_noise
 from rollingq_core.evaluation.ood import detection
 from rollingq_core.evaluation.quag import quag
 from rollingq_core.models.multimodal import MultimodalModel
+
+# From model, test samples, favoured modality and seed to numbers.
+Report = Callable[[MultimodalModel, PairedDataset, str, int], dict[str, Any]]
 
 
 def correlation(
@@ -39,39 +42,14 @@ def noise(
     return accuracies
 
 
-def conflicts(
-    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
-) -> dict[str, Any]:
-    """Return whom the model follows where the favoured modality is of another class."""
-    return conflict(model, dataset, favoured, seed=seed)._asdict()
+def of_modality(measure: Callable[..., NamedTuple]) -> Report:
+    """Return the report of a test that needs model, samples, modality and seed."""
+    return lambda model, dataset, favoured, seed: measure(model, dataset, favoured, seed)._asdict()
 
 
-def masks(
-    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
-) -> dict[str, Any]:
-    """Return what the fusion answers from some of its modalities (Table 8)."""
-    return masked_accuracy(model, dataset)._asdict()
-
-
-def averages(
-    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
-) -> dict[str, Any]:
-    """Return what becomes of the answers where attention is averaged (Table 9)."""
-    return quag(model, dataset)._asdict()
-
-
-def outsiders(
-    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
-) -> dict[str, Any]:
-    """Return how well confidence tells known classes from all else (Table 10)."""
-    return detection(model, dataset, favoured, seed)._asdict()
-
-
-def costs(
-    model: MultimodalModel, dataset: PairedDataset, favoured: str, seed: int = 0
-) -> dict[str, Any]:
-    """Return weights and operations, as they are and as the paper counts (Table 4)."""
-    return cost(model, dataset)._asdict()
+def of_model(measure: Callable[..., NamedTuple]) -> Report:
+    """Return the report of a test that needs model and samples only."""
+    return lambda model, dataset, favoured, seed: measure(model, dataset)._asdict()
 
 
 def calibrations(
@@ -114,7 +92,7 @@ class Evaluation:
     """
 
     about: str
-    report: Callable[[MultimodalModel, PairedDataset, str, int], dict[str, Any]]
+    report: Report
     by_level: tuple[str, ...] = ()
     needs_attention: bool = False
     least_modalities: int = 1
@@ -145,21 +123,25 @@ EVALUATIONS = {
     ),
     "conflict": Evaluation(
         "whom the model follows where the modalities disagree",
-        conflicts,
+        of_modality(conflict),
         needs_attention=True,
         least_modalities=2,
     ),
     "masks": Evaluation(
-        "what the fusion answers from some modalities alone", masks, least_modalities=2
+        "what the fusion answers from some modalities alone",
+        of_model(masked_accuracy),
+        least_modalities=2,
     ),
     "quag": Evaluation(
         "accuracy with attention averaged within modalities",
-        averages,
+        of_model(quag),
         needs_attention=True,
         least_modalities=2,
     ),
-    "ood": Evaluation("whether confidence tells known classes from all else", outsiders),
-    "cost": Evaluation("weights and operations", costs),
+    "ood": Evaluation(
+        "whether confidence tells known classes from all else", of_modality(detection)
+    ),
+    "cost": Evaluation("weights and operations", of_model(cost)),
     "calibration": Evaluation(
         "confidence as the favoured modality becomes noise", calibrations, ("accuracy", "ece")
     ),
