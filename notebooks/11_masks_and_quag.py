@@ -139,7 +139,9 @@ group = torch.tensor([0, 0, 1, 1])  # audio, audio, visual, visual
 # %% tags=["nbval-check-output"]
 torch.set_printoptions(precision=2)
 for operation in ("unimodal", "crossmodal", "average audio", "average visual"):
-    made = averaged(weights, group, group, blocks_of(operation, ["audio", "visual"]))
+    made = averaged(
+        weights, group, group, blocks_of(operation, ["audio", "visual"])
+    )
     print(operation, "\n", made)
     torch.testing.assert_close(made.sum(dim=1), weights.sum(dim=1))
 
@@ -157,5 +159,9 @@ from rollingq_core.evaluation import quag
 
 told = quag(run.model, run.data.test)
 print("one layer, accuracy in %:", round(100 * told.accuracy))
-print("  unimodal, crossmodal:", round(100 * told.unimodal), round(100 * told.crossmodal))
+print(
+    "  unimodal, crossmodal:",
+    round(100 * told.unimodal),
+    round(100 * told.crossmodal),
+)
 assert told.unimodal == told.crossmodal == told.accuracy

@@ -14,6 +14,7 @@ with needs("plots"):
         share_distributions,
         shares_beside_keys,
     )
+    from rollingq_core.plots.cost import counted_dots
     from rollingq_core.plots.cycle import (
         encoder_gradients,
         initial_balance,
@@ -82,6 +83,7 @@ __all__ = [
     "calibration_curves",
     "conflict_bars",
     "cost_of_turn",
+    "counted_dots",
     "detection_dots",
     "deviation_angles",
     "difference_table",
