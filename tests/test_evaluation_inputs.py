@@ -334,7 +334,7 @@ def padded(data):
     return Padded(data.test, {"audio": mask, "visual": mask.roll(1, 0)})
 
 
-@pytest.mark.parametrize("mechanism", ["mix", "add", "replace"])
+@pytest.mark.parametrize("mechanism", ["mix", "add", "replace", "zeros", "offset"])
 @pytest.mark.parametrize("level", [0, 0.5, 1])
 def test_noise_leaves_masks_and_padded_tokens_as_they_are(padded, data, mechanism, level):
     order = [7, 5, 0, 3, 12]

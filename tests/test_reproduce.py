@@ -334,7 +334,7 @@ def test_the_tables_are_those_of_the_model(tiny, tmp_path):
     row = rows["table3"]["mt"]
     assert {name.split()[0] for name in row} >= {"mix", "add", "replace"}
     clean = predict(run.model, run.data.test).accuracy
-    for mechanism in ("mix", "add", "replace"):
+    for mechanism in ("mix", "add", "replace", "zeros", "offset"):
         for target, chosen in (("audio", "audio"), ("both", ["audio", "visual"])):
             found = row[f"{mechanism} {target}"]
             assert found[0] == pytest.approx(clean, abs=1e-6)
