@@ -526,7 +526,8 @@ def test_a_static_fusion_is_tested_under_noise_as_any_other(data):
 def test_each_evaluation_is_told_by_name(data):
     model, test = small_model(), data.test
     found = {name: one(model, test, "visual", 5) for name, one in EVALUATIONS.items()}
-    assert list(found) == ["noise", "correlation", "conflict", "calibration"]
+    others = ["masks", "quag", "ood", "cost"]
+    assert list(found) == ["noise", "correlation", "conflict", *others, "calibration"]
     mixed = under_noise(model, test, "visual", seed=5)
     assert found["noise"]["mix visual"] == mixed.accuracy.tolist()
     targets = [f"{kind} {who}" for kind in ("mix", "add", "replace")

@@ -105,7 +105,7 @@ def test_two_layers_are_changed_in_each_way():
 def test_attention_between_streams_is_refused(method):
     data = small_data()
     model = build_model(data, SETTINGS["T"], 0, fusion=METHODS[method].fusion)
-    with pytest.raises(ValueError, match=r"model: got .*, expected a fusion in which each layer"):
+    with pytest.raises(ValueError, match=r"model: got .*, expected a fusion with attention"):
         quag(model, data.test)
 
 

@@ -144,8 +144,8 @@ def require_one_attention(model: MultimodalModel) -> AttentionFusion | StackFusi
     fusion = model.fusion
     if not isinstance(fusion, AttentionFusion | StackFusion):
         raise ValueError(
-            f"model: got {type(fusion).__name__}, expected a fusion in which each layer attends to "
-            "the tokens of all modalities (AttentionFusion, StackFusion)"
+            f"model: got {type(fusion).__name__}, expected a fusion with attention over the tokens "
+            "of all modalities in each layer (AttentionFusion, StackFusion)"
         )
     return fusion
 
