@@ -8,7 +8,15 @@ from rollingq_core._extras import needs
 
 with needs("train", "data"):
     from rollingq_core.methods import DECIDING, DYNAMIC, METHODS
-    from rollingq_core.reproduce import closing, grid, interventions, regimes, scale, variants
+    from rollingq_core.reproduce import (
+        closing,
+        grid,
+        interventions,
+        regimes,
+        scale,
+        tuning,
+        variants,
+    )
     from rollingq_core.reproduce.reports import Report, Tested, accuracies, deciding, summarise
     from rollingq_core.reproduce.seeds import FEWER, REPORTING_SEEDS, TUNING_SEEDS
     from rollingq_core.tables import Table
@@ -84,6 +92,11 @@ RECIPES = {
         "what a turn changes, where",
         compute=interventions.reproduce,
         seeds=interventions.SEEDS,
+        table=closing.by_variant,
+    ),
+    "tuning": Recipe(
+        "what tuning changes, for vanilla and for RollingQ",
+        compute=tuning.reproduce,
         table=closing.by_variant,
     ),
     "table1": Recipe(
