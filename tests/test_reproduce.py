@@ -154,7 +154,7 @@ def test_unknown_names_are_listed(data, tmp_path):
         train("unimodal-text", data, setting=SETTING)
     with pytest.raises(ValueError, match="setting_name: got 'X', expected one of"):
         comparison.reproduce(setting_name="X", out=tmp_path)
-    for wrong in (("comparison", "table9"), ()):
+    for wrong in (("comparison", "table12"), ()):
         with pytest.raises(ValueError, match=r"recipes: got .*, expected some of \['comparison'"):
             comparison.reproduce(wrong, out=tmp_path)
     with pytest.raises(ValueError, match=r"test: got 'robustness', expected one of \('noise'"):
@@ -302,7 +302,7 @@ def test_comparison_goes_on_after_a_crash(tiny, tmp_path, monkeypatch):
 
 def test_recipes_computed_together_are_those_computed_alone(tiny, tmp_path):
     recipes = TOGETHER
-    assert recipes == ("comparison", "table2", "table3", "conflict", "calibration")
+    assert recipes == ("comparison", "table2", "table3", "conflict", "calibration", "table10")
     together = comparison.reproduce(recipes, "synthetic", "T", (100,), out=tmp_path, jobs=1)
     assert list(together) == list(recipes)
     for recipe in recipes:
