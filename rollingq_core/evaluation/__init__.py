@@ -35,7 +35,7 @@ with needs("train"):
         generalised_entropy,
         separation,
     )
-    from rollingq_core.evaluation.quag import Averaged, averaging, quag
+    from rollingq_core.evaluation.quag import Averaged, averaged, averaging, blocks_of, quag
     from rollingq_core.evaluation.reports import EVALUATIONS, Evaluation
 
 __all__ = [
@@ -55,7 +55,9 @@ __all__ = [
     "Sensitivity",
     "Separation",
     "attention_contrast",
+    "averaged",
     "averaging",
+    "blocks_of",
     "calibration",
     "confidences",
     "conflict",
