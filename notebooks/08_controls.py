@@ -606,9 +606,9 @@ def accuracy_under(record, level):
 def gains(record, method, baseline="mt"):
     return [
         paired_difference(
-            record["runs"], method, baseline, accuracy_under(record, l)
+            record["runs"], method, baseline, accuracy_under(record, level)
         )
-        for l in (0.0, 0.5)
+        for level in (0.0, 0.5)
     ]
 
 
@@ -683,7 +683,7 @@ BookFigure(
 )
 
 # %%
-NEGLECTED = {name: "visual" for name in deciding} | {"CMU-MOSI, P": "audio"}
+NEGLECTED = dict.fromkeys(deciding, "visual") | {"CMU-MOSI, P": "audio"}
 
 
 def alone(modality):

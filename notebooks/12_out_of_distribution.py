@@ -54,7 +54,7 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
 # %%
 import torch
 
-from rollingq_core.evaluation import confidences, generalised_entropy
+from rollingq_core.evaluation import generalised_entropy
 
 several = torch.tensor(
     [[0.98, 0.01, 0.01], [0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [1 / 3, 1 / 3, 1 / 3]],

@@ -47,7 +47,7 @@ def changed(setting: Setting, choice: Choice) -> Setting:
 
 
 def search(data_name: str, setting_name: str, seed: int) -> list[dict[str, Any]]:
-    """Train vanilla in each way of ``TRAINING``, and RollingQ with all of ``ROLLING``, at a seed."""
+    """Train vanilla in each way of ``TRAINING``, and RollingQ in each of ``ROLLING``."""
     setting, rows = SETTINGS[setting_name], []
     for values in product(*TRAINING.values()):
         choice = dict(zip(TRAINING, values, strict=True))
