@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 from benchmarks.measure import peak_tensor_bytes
 from benchmarks.plain import PlainAttentionFusion, plain_rotation
 from benchmarks.training_step import SHAPES, STEPS
-from rollingq_core import QueryRotation
+from rollingq_core import QueryRotation, RollingQ
 from rollingq_core.data import DataSplits, PairedDataset
+from rollingq_core.methods import METHODS
 from rollingq_core.models.paper import build_paper_model
 from rollingq_core.records import provenance, write_record
 from rollingq_core.rotation import plane_rotation
@@ -41,6 +42,8 @@ class Step:
         ``"ours"`` or ``"textbook"``.
     compiled, published
         Whether to compile the model, and to go back once for each loss, as the published code does.
+    method
+        Whose fusion ``"ours"`` is; one that turns also watches the query, and has turned it once.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Step:
         *,
         compiled: bool = False,
         published: bool = False,
+        method: str = "mt",
     ) -> None:
         torch.manual_seed(0)
         self.labels = torch.arange(batch) % len(CLASSES)
@@ -59,7 +63,7 @@ class Step:
         split = PairedDataset(self.inputs, self.labels)
         patch = dict.fromkeys(SHAPES, (16, 16))
         data = DataSplits("random", split, split, split, CLASSES, patch, "")
-        model = build_paper_model(data)
+        model = build_paper_model(data, fusion=METHODS[method].fusion)
         if fusion == "textbook":  # its dropout is left out, which costs next to nothing
             model.fusion = PlainAttentionFusion(DIM, len(CLASSES))
         model.to(device)
@@ -70,7 +74,10 @@ class Step:
         self.cast = torch.autocast(
             device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"
         )
-        self.published = published
+        self.published, self.rolling = published, None
+        if METHODS[method].turns:
+            model.fusion.rotation.rotate(plane_rotation(*torch.randn(2, DIM)))
+            self.rolling = RollingQ(model.fusion, PAPER.rho, PAPER.beta, PAPER.max_rotations)
 
     def __call__(self) -> None:
         """Take the step."""
@@ -86,6 +93,8 @@ class Step:
         for other in losses[1:] if self.published else ():
             other.backward(retain_graph=True)
         self.optimizer.step()
+        if self.rolling is not None:
+            self.rolling.observe(output.fusion)
 
     @torch.no_grad()
     def forward(self) -> None:

@@ -1,5 +1,7 @@
 """Evaluations: noise in one modality, and whether attention notices."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,10 @@ def read(dataset, modality="audio"):
         ("mix", 0.25, [1.0, 1.25]),
         ("replace", 0.31, [1.0, -1.0]),
         ("replace", 0.3, [1.0, 2.0]),
+        ("zeros", 0.31, [0.0, 0.0]),
+        ("zeros", 0.3, [1.0, 2.0]),
+        ("offset", 0.31, [0.0, 0.0]),
+        ("offset", 0.25, [1.25, 2.25]),
     ],
 )
 def test_noise_by_hand(mechanism, level, expected, monkeypatch):
@@ -63,7 +69,7 @@ def test_noise_by_hand(mechanism, level, expected, monkeypatch):
 
 def test_level_0_gives_the_same_bits_and_level_1_noise_alone(data):
     clean = data.test.inputs["audio"]
-    for mechanism in ("mix", "add", "replace"):
+    for mechanism in get_args(noise_module.Mechanism):
         still = NoisyDataset(data.test, "audio", 0, mechanism=mechanism, seed=3)
         assert torch.equal(read(still), clean)
     noise = read(NoisyDataset(data.test, "audio", 1, seed=3))

@@ -334,7 +334,7 @@ def padded(data):
     return Padded(data.test, {"audio": mask, "visual": mask.roll(1, 0)})
 
 
-@pytest.mark.parametrize("mechanism", ["mix", "add", "replace"])
+@pytest.mark.parametrize("mechanism", ["mix", "add", "replace", "zeros", "offset"])
 @pytest.mark.parametrize("level", [0, 0.5, 1])
 def test_noise_leaves_masks_and_padded_tokens_as_they_are(padded, data, mechanism, level):
     order = [7, 5, 0, 3, 12]
@@ -530,7 +530,7 @@ def test_each_evaluation_is_told_by_name(data):
     assert list(found) == ["noise", "correlation", "conflict", *others, "calibration"]
     mixed = under_noise(model, test, "visual", seed=5)
     assert found["noise"]["mix visual"] == mixed.accuracy.tolist()
-    targets = [f"{kind} {who}" for kind in ("mix", "add", "replace")
+    targets = [f"{kind} {who}" for kind in ("mix", "add", "replace", "zeros", "offset")
                for who in ("audio", "visual", "both")]  # fmt: skip
     assert list(found["noise"]) == targets
     assert found["calibration"]["ece"] == mixed.ece.tolist()

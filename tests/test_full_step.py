@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks import full_step
+from benchmarks import full_step, table4
 from rollingq_core.models.paper import build_small_paper_model
 from rollingq_core.records import read_record
 
@@ -52,3 +52,23 @@ def test_it_measures_each_way_and_writes_a_record(tmp_path, capsys):
         assert math.isclose(row["samples_per_second"] * row["step_seconds"], 2, rel_tol=1e-4)
         assert row["peak_mib"] > 0
     assert str(tmp_path / "full-step-cpu.json") in capsys.readouterr().out
+
+
+def test_each_method_of_table_4_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(table4, "peak_bytes", lambda step, device: 2**20)
+    options = ["--device", "cpu", "--batch", "2", "--repetitions", "1", "--out", str(tmp_path)]
+    table4.main(options)
+    rows = read_record("table4-cpu", tmp_path)["runs"]
+    assert [row["method"] for row in rows] == [*table4.METHODS, "mt+rollingq, folded"]
+    for row in rows:
+        assert min(row["step_seconds"], row["step_ratio"], row["forward_ratio"]) > 0
+
+
+def test_a_folded_step_answers_as_before():
+    turned = full_step.Step(CPU, 2, method="mt+rollingq")
+    turned.model.eval()
+    before = turned.model(turned.inputs).fusion.logits
+    assert turned.rolling is not None
+    assert int(turned.model.fusion.rotation.count) == 1
+    after = table4.folded(turned).model(turned.inputs).fusion.logits
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)

@@ -98,4 +98,4 @@ def test_other_names_are_refused_before_anything_is_written(tmp_path):
 
 def test_every_variant_table_has_its_recipe():
     shown = {name for name, recipe in RECIPES.items() if recipe.table is closing.by_variant}
-    assert shown == {*VARIANTS, "interventions"}
+    assert shown == {*VARIANTS, "interventions", "tuning"}

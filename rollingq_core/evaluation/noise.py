@@ -18,7 +18,7 @@ from rollingq_core.evaluation.calibration import calibration
 from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.models.predictions import predict
 
-Mechanism = Literal["mix", "add", "replace"]
+Mechanism = Literal["mix", "add", "replace", "zeros", "offset"]
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -30,7 +30,11 @@ class NoisyDataset(Dataset):
 
     - ``"mix"``: :math:`(1 - l)\, x + l\, \varepsilon`, at level 1 noise alone,
     - ``"add"``: :math:`x + l\, \varepsilon`,
-    - ``"replace"``: with probability l the whole sample is noise, otherwise it stays.
+    - ``"replace"``: with probability l the whole sample is noise, otherwise it stays,
+    - ``"zeros"``: with probability l the whole sample is missing, which is 0, the training mean,
+    - ``"offset"``: what MultiBench does to series (Liang et al. 2021): one
+      :math:`\varepsilon` for the whole sample, :math:`x + l\, \varepsilon`, and then with
+      probability l the sample is 0.
 
     A sample's noise depends on seed, modality and index alone: it is the same at each level, for
     each mechanism and in any order. At level 0 the bits stay. Padding masks stay as they are, and
@@ -103,8 +107,13 @@ class NoisyDataset(Dataset):
             return clean + self.level * noise
         if self.mechanism == "mix":
             return (1 - self.level) * clean + self.level * noise
-        gone = (chance < self.level).view(-1, *[1] * (clean.dim() - 1))
-        return torch.where(gone, noise, clean)
+        every = (-1, *[1] * (clean.dim() - 1))  # of a sample's axes
+        gone = (chance < self.level).view(every)
+        if self.mechanism == "replace":
+            return torch.where(gone, noise, clean)
+        if self.mechanism == "offset":
+            clean = clean + self.level * noise.flatten(1)[:, 0].view(every)
+        return clean.masked_fill(gone, 0)
 
 
 def _unpadded(inputs: dict[str, Tensor], name: str, noisy: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ with needs("plots"):
         share_distributions,
         shares_beside_keys,
     )
+    from rollingq_core.plots.cost import counted_dots
     from rollingq_core.plots.cycle import (
         encoder_gradients,
         initial_balance,
@@ -21,6 +22,7 @@ with needs("plots"):
         paths_over_epochs,
         share_paths,
     )
+    from rollingq_core.plots.deciding import alone_over_epochs, differences_by_method, mediation
     from rollingq_core.plots.earlier import (
         deviation_angles,
         gains_by_set,
@@ -29,6 +31,7 @@ with needs("plots"):
         stage_curves,
     )
     from rollingq_core.plots.geometry import alpha_curves, plane_of_turn
+    from rollingq_core.plots.masks import averaged_dots, masked_dots
     from rollingq_core.plots.methods import accuracy_by_method
     from rollingq_core.plots.noise import (
         calibration_curves,
@@ -38,6 +41,7 @@ with needs("plots"):
         noise_grid,
         values_by_set,
     )
+    from rollingq_core.plots.outside import separation_dots
     from rollingq_core.plots.regimes import (
         interval_columns,
         of_regime,
@@ -72,14 +76,18 @@ __all__ = [
     "Table",
     "accuracy_by_method",
     "accuracy_table",
+    "alone_over_epochs",
     "alpha_curves",
     "anchor_lengths",
+    "averaged_dots",
     "calibration_curves",
     "conflict_bars",
     "cost_of_turn",
+    "counted_dots",
     "detection_dots",
     "deviation_angles",
     "difference_table",
+    "differences_by_method",
     "differences_by_set",
     "encoder_gradients",
     "epoch_curves",
@@ -92,8 +100,10 @@ __all__ = [
     "keys_around_query",
     "lean_over_epochs",
     "loop_portraits",
+    "masked_dots",
     "mass_against_imbalance",
     "mean_interval",
+    "mediation",
     "noise_curves",
     "noise_grid",
     "of_method",
@@ -106,6 +116,7 @@ __all__ = [
     "regime_map",
     "run_curves",
     "sample_pairs",
+    "separation_dots",
     "share_against",
     "share_by_block",
     "share_distributions",

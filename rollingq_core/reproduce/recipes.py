@@ -8,8 +8,23 @@ from rollingq_core._extras import needs
 
 with needs("train", "data"):
     from rollingq_core.methods import DECIDING, DYNAMIC, METHODS
-    from rollingq_core.reproduce import closing, grid, interventions, regimes, scale, variants
-    from rollingq_core.reproduce.reports import Report, Tested, accuracies, deciding, summarise
+    from rollingq_core.reproduce import (
+        closing,
+        grid,
+        interventions,
+        regimes,
+        scale,
+        tuning,
+        variants,
+    )
+    from rollingq_core.reproduce.reports import (
+        Report,
+        Tested,
+        accuracies,
+        deciding,
+        noticing,
+        summarise,
+    )
     from rollingq_core.reproduce.seeds import FEWER, REPORTING_SEEDS, TUNING_SEEDS
     from rollingq_core.tables import Table
 
@@ -75,6 +90,11 @@ LAYERED = (
     *("mt", "mt+rollingq", "mt+random_matched", "uniform"),
     *("mt2", "mt2+progressive", "mt2+rollingq", "mt2+random_matched"),
 )
+# The layer, its controls, and the deeper ways to fuse, beside which RollingQ can stand.
+HOSTS = (
+    *("mt", "mt+rollingq", "mt+random_matched", "uniform", "mt2", "mt2+rollingq"),
+    *("mult", "mult+rollingq", "mbt", "jmt", "mmml", "mmml+rollingq"),
+)
 HALF = REPORTING_SEEDS[:FEWER]
 LEANING = Tested("correlation")
 RECIPES = {
@@ -86,6 +106,11 @@ RECIPES = {
         seeds=interventions.SEEDS,
         table=closing.by_variant,
     ),
+    "tuning": Recipe(
+        "what tuning changes, for vanilla and for RollingQ",
+        compute=tuning.reproduce,
+        table=closing.by_variant,
+    ),
     "table1": Recipe(
         "accuracy of every method, static and dynamic",
         accuracies,
@@ -95,6 +120,13 @@ RECIPES = {
     ),
     "table2": Recipe("whether attention notices noise", LEANING, table=closing.numbers),
     "table3": Recipe("accuracy by kind of noise", Tested("noise"), table=closing.last_level),
+    "dynamic": Recipe(
+        "tables 2 and 3 for every dynamic method",
+        noticing,
+        HOSTS,
+        seeds=HALF,
+        table=closing.last_level,
+    ),
     "conflict": Recipe("whom a model follows", Tested("conflict"), table=closing.numbers),
     "calibration": Recipe("confidence under noise", Tested("calibration")),
     "table5": _variants("Algorithm 1 with one of its choices changed"),

@@ -62,6 +62,14 @@ def deciding(method: str, seed: int, run: Run) -> dict[str, Any]:
     return summarise(method, seed, run) | {"alone": seen.alone, "without": seen.without}
 
 
+def noticing(method: str, seed: int, run: Run) -> dict[str, Any]:
+    """Return accuracy by kind of noise, and whether attention notices it, where there is any."""
+    inputs = run.model, run.data.test, run.favoured, seed
+    attends = predict(run.model, run.data.validation).share is not None
+    notices = EVALUATIONS["correlation"](*inputs) if attends else None
+    return EVALUATIONS["noise"](*inputs) | {"correlation": notices}
+
+
 def accuracies(method: str, seed: int, run: Run) -> dict[str, Any]:
     """Return accuracy over noise in the data's favoured modality, whatever the method reads."""
     clean = predict(run.model, run.data.test)
