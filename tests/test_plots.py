@@ -62,6 +62,15 @@ def by_place(runs):
     return {"runs": [run | {"variant": name} for name in ("late", "early") for run in runs]}
 
 
+def watched(runs):
+    """Runs with what the fusion answers from each modality alone after each epoch."""
+    curves = {
+        name: [{"audio": 0.7, "visual": value} for value in (0.2, 0.4)]
+        for name in ("alone", "share")
+    }
+    return [run | {"history": curves} for run in runs]
+
+
 def block_by_block():
     """The history of a stack of two blocks: a turn in the first, then the second comes into use."""
     common = {"stage": "fusion", "air": 0.5, "share": {"audio": 0.6, "visual": 0.3}}
@@ -99,7 +108,7 @@ def tables(trained):
             RECIPES[recipe].report(method, seed, run) | {"method": method, "seed": seed}
             for (method, seed), run in trained.items()
         ]
-        for recipe in ("table2", "table3", "conflict", "calibration")
+        for recipe in ("table2", "table3", "conflict", "calibration", "table8", "table9", "table10")
     }
 
 
@@ -125,6 +134,25 @@ def drawn(trained, runs, tables):
     grids = replace(grids, train=grids.train.with_inputs(**inputs), patch=patch)
     shares = torch.linspace(0, 1, 5)
     return {
+        "alone_over_epochs": plots.alone_over_epochs(watched(runs), METHODS, "visual", TITLE),
+        "averaged_dots": plots.averaged_dots({"a": {"runs": tables["table9"]}}, METHODS, TITLE),
+        "counted_dots": plots.counted_dots(
+            {"weights": {key: {"paper": 1, "alike": 2, "true": 3} for key in METHODS}}, TITLE
+        ),
+        "differences_by_method": plots.differences_by_method(
+            {"a": {key: [(1.0, 0.5), (-2.0, 0.3)] for key in METHODS}}, (0.0, 0.5), TITLE
+        ),
+        "masked_dots": plots.masked_dots({"a": {"runs": tables["table8"]}}, METHODS, TITLE),
+        "mediation": plots.mediation(
+            runs,
+            METHODS,
+            {"share": lambda run: run["share_noisy"]},
+            lambda run: 100 * run["accuracy"][-1],
+            TITLE,
+        ),
+        "separation_dots": plots.separation_dots(
+            {"a": {"runs": tables["table10"]}}, METHODS, ("mismatched", "noise"), "gen", TITLE
+        ),
         "alpha_curves": plots.alpha_curves((1, 3), TITLE),
         "anchor_lengths": plots.anchor_lengths(90 * (line + 1), {"α = 0.5": shares}, TITLE),
         "calibration_curves": plots.calibration_curves(

@@ -41,8 +41,8 @@ def masked_dots(records: Records, methods: Sequence[str], title: str) -> Figure:
                 for shift, (modality, look) in enumerate(looks_of(modalities).items()):
                     mean, half = mean_interval([100 * run["alone"][modality] for run in runs])
                     axis.errorbar(
-                        mean, place - 0.2 * shift, xerr=half, fmt=look["marker"],
-                        color=look["color"], capsize=2, markersize=4.5,
+                        mean, place - 0.2 * shift, xerr=half, linestyle="none",
+                        marker=look["marker"], color=look["color"], capsize=2, markersize=4.5,
                         label=f"{modality} alone" if place == 0 else None,
                     )  # fmt: skip
             axis.set_title(name, loc="center", fontsize=9.5)
@@ -86,7 +86,8 @@ def averaged_dots(records: Records, methods: Sequence[str], title: str) -> Figur
                     mean, half = mean_interval(costs)
                     axis.errorbar(
                         mean, -place - 0.15 * (shift - (len(methods) - 1) / 2), xerr=half,
-                        fmt=look["marker"], color=look["color"], capsize=2, markersize=4.5,
+                        linestyle="none", marker=look["marker"], color=look["color"],
+                        capsize=2, markersize=4.5,
                         label=look["label"] if place == 0 else None,
                     )  # fmt: skip
             axis.set_yticks(-np.arange(len(operations)), operations)

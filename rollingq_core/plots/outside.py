@@ -43,7 +43,8 @@ def separation_dots(
                     mean, half = mean_interval([run["auroc"][key] for run in runs])
                     axis.errorbar(
                         mean, -place - 0.15 * (shift - (len(methods) - 1) / 2), xerr=half,
-                        fmt=look["marker"], color=look["color"], capsize=2, markersize=4.5,
+                        linestyle="none", marker=look["marker"], color=look["color"],
+                        capsize=2, markersize=4.5,
                         label=look["label"] if kind == kinds[-1] else None,
                     )  # fmt: skip
             axis.set_title(name, loc="center", fontsize=9.5)

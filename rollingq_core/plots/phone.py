@@ -50,7 +50,9 @@ def _label_each(panels: list[Axes], columns: int) -> None:
 
 def _legends_in_two_columns(made: Figure) -> None:
     for legend in list(made.legends):
-        handles, labels = made.axes[0].get_legend_handles_labels()
+        # Of the panel with the most entries, as panels may lack some.
+        entries = [axis.get_legend_handles_labels() for axis in made.axes]
+        handles, labels = max(entries, key=lambda entry: len(entry[1]))
         size = legend.get_texts()[0].get_fontsize()
         legend.remove()
         made.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=size)
@@ -80,7 +82,7 @@ def _break(text: Text, room: float) -> None:
     said = " ".join(text.get_text().split())
     longest = max(map(len, text.get_text().split("\n")))
     if said and length > room:
-        letters = int(longest * room / length)
+        letters = max(1, int(longest * room / length))
         lines = len(textwrap.wrap(said, letters))
         shortest = next(n for n in range(1, letters + 1) if len(textwrap.wrap(said, n)) == lines)
         text.set_text(textwrap.fill(said, shortest))
