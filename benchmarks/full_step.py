@@ -115,12 +115,13 @@ def seconds(call: Callable[[], object], device: torch.device, repetitions: int) 
     return statistics.median(taken[2:])  # the first ones compile and fill caches
 
 
-def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
-    """Return the peak of tensor memory during a call, weights and optimiser included on a GPU."""
+def peak_bytes(step: Step, device: torch.device) -> int:
+    """Return the peak of tensor memory during a step, weights and optimiser included on a GPU."""
     if device.type != "cuda":
-        return peak_tensor_bytes(call)
+        return peak_tensor_bytes(step, step.optimizer.zero_grad)
+    step.optimizer.zero_grad()
     torch.cuda.reset_peak_memory_stats()
-    call()
+    step()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated()
 

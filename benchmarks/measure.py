@@ -25,9 +25,16 @@ def interleaved_seconds(
     return statistics.median(seconds[plain]), statistics.median(seconds[ours])
 
 
-def peak_tensor_bytes(call: Callable[[], object]) -> int:
-    """Return the largest sum of CPU tensor bytes that ``call`` holds at once."""
+def peak_tensor_bytes(
+    call: Callable[[], object], release: Callable[[], object] = lambda: None
+) -> int:
+    """Return the largest sum of CPU tensor bytes that ``call`` holds at once.
+
+    What a call leaves behind has to be freed before the next one, by ``release``: freed within it,
+    it counts as less than nothing.
+    """
     call()
+    release()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as trace:
         call()
     with tempfile.TemporaryDirectory() as folder:

@@ -54,6 +54,13 @@ def test_it_measures_each_way_and_writes_a_record(tmp_path, capsys):
     assert str(tmp_path / "full-step-cpu.json") in capsys.readouterr().out
 
 
+def test_the_peak_of_a_step_holds_its_gradients_whatever_ran_before():
+    step = full_step.Step(CPU, 2)
+    first, second, third = (full_step.peak_bytes(step, CPU) for _ in range(3))
+    assert first == second == third
+    assert first > sum(4 * weights.numel() for weights in step.model.parameters())
+
+
 def test_each_method_of_table_4_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(table4, "peak_bytes", lambda step, device: 2**20)
     options = ["--device", "cpu", "--batch", "2", "--repetitions", "1", "--out", str(tmp_path)]
