@@ -19,6 +19,7 @@ with needs("train"):
         parameters,
         parameters_as_in_table4,
     )
+    from rollingq_core.evaluation.familiarity import Familiarity, average_keys, familiarity
     from rollingq_core.evaluation.masks import MaskedAccuracy, hidden, masked_accuracy
     from rollingq_core.evaluation.noise import (
         LEVELS,
@@ -49,12 +50,14 @@ __all__ = [
     "Cost",
     "Detection",
     "Evaluation",
+    "Familiarity",
     "MaskedAccuracy",
     "NoiseResponse",
     "NoisyDataset",
     "Sensitivity",
     "Separation",
     "attention_contrast",
+    "average_keys",
     "averaged",
     "averaging",
     "blocks_of",
@@ -63,6 +66,7 @@ __all__ = [
     "conflict",
     "cost",
     "detection",
+    "familiarity",
     "generalised_entropy",
     "hidden",
     "masked_accuracy",

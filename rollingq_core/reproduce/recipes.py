@@ -22,6 +22,7 @@ with needs("train", "data"):
         Tested,
         accuracies,
         deciding,
+        familiar,
         noticing,
         summarise,
     )
@@ -126,6 +127,9 @@ RECIPES = {
         HOSTS,
         seeds=HALF,
         table=closing.last_level,
+    ),
+    "familiarity": Recipe(
+        "how far noise lies from what was trained on", familiar, ("mt",), table=closing.numbers
     ),
     "conflict": Recipe("whom a model follows", Tested("conflict"), table=closing.numbers),
     "calibration": Recipe("confidence under noise", Tested("calibration")),

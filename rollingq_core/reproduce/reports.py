@@ -11,6 +11,7 @@ with needs("train", "data"):
         EVALUATIONS,
         LEVELS,
         attention_contrast,
+        familiarity,
         masked_accuracy,
         under_noise,
     )
@@ -68,6 +69,14 @@ def noticing(method: str, seed: int, run: Run) -> dict[str, Any]:
     attends = predict(run.model, run.data.validation).share is not None
     notices = EVALUATIONS["correlation"](*inputs) if attends else None
     return EVALUATIONS["noise"](*inputs) | {"correlation": notices}
+
+
+def familiar(method: str, seed: int, run: Run) -> dict[str, Any]:
+    """Return how far noise, and the test samples, lie from what was trained on, and who notices."""
+    model, data, favoured = run.model, run.data, run.favoured
+    distances = familiarity(model, data.train, data.test, favoured, seed)
+    leaning = EVALUATIONS["correlation"](model, data.test, favoured, seed)
+    return {f"distance_{name}": value for name, value in distances._asdict().items()} | leaning
 
 
 def accuracies(method: str, seed: int, run: Run) -> dict[str, Any]:
