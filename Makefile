@@ -76,12 +76,33 @@ reproduce: $(STAMP) ## compute the records in results/ again
 	for data in digits avmnist mosi; do \
 	  $(BIN)/python -m rollingq_core reproduce table1 --data $$data || exit 1; \
 	done
+	$(BIN)/python -m rollingq_core reproduce table2 table3 conflict calibration --data mosi
+	for data in digits avmnist mosi; do \
+	  $(BIN)/python -m rollingq_core reproduce table8 table9 --data $$data || exit 1; \
+	done
+	for data in digits-seven avmnist-seven mosi; do \
+	  $(BIN)/python -m rollingq_core reproduce table10 --data $$data || exit 1; \
+	done
+	for data in digits avmnist-new-speaker mosi; do \
+	  $(BIN)/python -m rollingq_core reproduce controls --data $$data || exit 1; \
+	done
+	for data in digits avmnist avmnist-new-speaker; do \
+	  $(BIN)/python -m rollingq_core reproduce familiarity --data $$data || exit 1; \
+	done
+	for recipe in controls familiarity; do \
+	  $(BIN)/python -m rollingq_core reproduce $$recipe --data synthetic --setting T || exit 1; \
+	done
+	for recipe in dynamic interventions tuning; do \
+	  $(BIN)/python -m rollingq_core reproduce $$recipe --data digits || exit 1; \
+	done
+	$(BIN)/python -m rollingq_core reproduce interventions --data avmnist-new-speaker
 	$(BIN)/python -m rollingq_core reproduce comparison --data avmnist-new-speaker
 	$(BIN)/python -m rollingq_core reproduce comparison table2 table3 conflict calibration --data synthetic --setting T
 	$(BIN)/python -m rollingq_core reproduce grid
 	$(BIN)/python -m rollingq_core reproduce regimes
 	$(BIN)/python -m rollingq_core reproduce scale --profile cpu --jobs 2
-	$(BIN)/python -m benchmarks.full_step --device cpu --batch 4 --repetitions 3 --no-compile
+	$(BIN)/python -m benchmarks.full_step --device cpu --batch 4 --no-compile
+	$(BIN)/python -m benchmarks.table4 --device cpu --batch 2 --repetitions 7
 
 clean: ## remove what the other targets built, but not the environment
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis dist

@@ -211,7 +211,8 @@ def test_hostile_checkpoint_is_one_line_and_nothing_is_run(damage, message, run,
     damage(run / "checkpoint.pt", target)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     assert message in refused(capsys, *SMOKE, "--epochs", "2", "--out", run)
-    assert message in refused(capsys, "evaluate", run, "--test", "conflict")
+    for test in EVALUATIONS:
+        assert message in refused(capsys, "evaluate", run, "--test", test)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     assert not target.exists()
 
@@ -332,8 +333,11 @@ def test_damaged_description_is_named(content, run, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "nowhere", "--test", "noise"], "model.json"),
-        (["evaluate", "RUN", "--test", "noise", "--data", "synthetic"], "--data: got synthetic"),
+        *((["evaluate", "nowhere", "--test", test], "model.json") for test in EVALUATIONS),
+        *(
+            (["evaluate", "RUN", "--test", test, "--data", "synthetic"], "--data: got synthetic")
+            for test in EVALUATIONS
+        ),
         (["evaluate", "RUN", "--test", "noise", "--device", "abacus"], "--device: got 'abacus'"),
         (["train", "--out", "RUN/new", "--devices", "none"], "--devices: got 'none'"),
         (["train", "--out", "RUN/new", "--seeds", "0"], "--seeds: got 0, expected at least 1"),

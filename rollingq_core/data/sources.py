@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from rollingq_core._checks import require_choice
 from rollingq_core._extras import needs
 
 with needs("data"):
@@ -121,3 +122,10 @@ def located(name: str) -> str:
 def is_file_name(name: str) -> bool:
     """Return whether a dataset's name is that of a reader's own file."""
     return Path(name).suffix == ".npz"
+
+
+def require_small(argument: str, name: str | Path) -> None:
+    """Refuse a dataset's name that is neither of a small one nor a reader's own file."""
+    small = tuple(name for name, source in SOURCES.items() if not source.full_size)
+    if not is_file_name(str(name)):
+        require_choice(argument, name, small)

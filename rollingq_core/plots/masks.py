@@ -87,7 +87,7 @@ def averaged_dots(records: Records, methods: Sequence[str], title: str) -> Figur
                     axis.errorbar(
                         mean, -place - 0.15 * (shift - (len(methods) - 1) / 2), xerr=half,
                         linestyle="none", marker=look["marker"], color=look["color"],
-                        capsize=2, markersize=4.5,
+                        capsize=2, markersize=6,
                         label=look["label"] if place == 0 else None,
                     )  # fmt: skip
             axis.set_yticks(-np.arange(len(operations)), operations)

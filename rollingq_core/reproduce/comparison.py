@@ -10,7 +10,7 @@ from rollingq_core._checks import require_choice
 from rollingq_core._extras import needs
 
 with needs("train", "data"):
-    from rollingq_core.data.sources import SOURCES, is_file_name, load_dataset
+    from rollingq_core.data.sources import load_dataset, require_small
     from rollingq_core.evaluation.noise import LEVELS
     from rollingq_core.methods import METHODS
     from rollingq_core.models.small import input_shapes
@@ -94,9 +94,7 @@ def reproduce(
         raise ValueError(f"recipes: got {list(recipes)}, expected some of {known}")
     if len({(RECIPES[recipe].methods, RECIPES[recipe].fewer) for recipe in recipes}) > 1:
         raise ValueError(f"recipes: got {list(recipes)}, which train different methods")
-    small = tuple(name for name, source in SOURCES.items() if not source.full_size)
-    if not is_file_name(str(data_name)):
-        require_choice("data_name", data_name, small)
+    require_small("data_name", data_name)
     require_choice("setting_name", setting_name, tuple(SETTINGS))
     seeds = require_seeds(seeds)
     names = {recipe: record_name(recipe, data_name, setting_name) for recipe in recipes}

@@ -15,7 +15,7 @@ from rollingq_core._extras import needs
 with needs("train", "data"):
     from rollingq_core.balancing import Frozen
     from rollingq_core.balancing.length import rotation_of
-    from rollingq_core.data.sources import SOURCES, load_dataset
+    from rollingq_core.data.sources import load_dataset, require_small
     from rollingq_core.evaluation.masks import masked_accuracy
     from rollingq_core.evaluation.noise import LEVELS
     from rollingq_core.models.multimodal import MultimodalModel
@@ -94,7 +94,8 @@ def reproduce(
     Parameters
     ----------
     data_name, setting_name
-        One of ``SOURCES`` that is not of full size, and one of ``SETTINGS``.
+        One of ``SOURCES`` that is not of full size, or the path of a reader's own file; and one of
+        ``SETTINGS``.
     seeds
         One comparison a seed.
     out
@@ -108,8 +109,7 @@ def reproduce(
         No such dataset or setting, seeds that are no integers of at least 0 or come twice, or
         ``jobs`` below 1.
     """
-    small = tuple(name for name, source in SOURCES.items() if not source.full_size)
-    require_choice("data_name", data_name, small)
+    require_small("data_name", data_name)
     require_choice("setting_name", setting_name, tuple(SETTINGS))
     seeds = require_seeds(seeds)
     head = {

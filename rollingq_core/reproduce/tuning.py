@@ -13,7 +13,7 @@ from rollingq_core.settings import SETTINGS, Setting
 with needs("train", "data"):
     import numpy as np
 
-    from rollingq_core.data.sources import SOURCES
+    from rollingq_core.data.sources import require_small
     from rollingq_core.evaluation.noise import LEVELS
     from rollingq_core.reproduce.reports import accuracies
     from rollingq_core.reproduce.resumable import compute_record, require_seeds
@@ -112,7 +112,8 @@ def reproduce(
     Parameters
     ----------
     data_name, setting_name
-        One of ``SOURCES`` that is not of full size, and one of ``SETTINGS``.
+        One of ``SOURCES`` that is not of full size, or the path of a reader's own file; and one of
+        ``SETTINGS``.
     seeds, tuning_seeds
         Those that are reported on, and those that are chosen on; none is both.
     out
@@ -127,8 +128,7 @@ def reproduce(
         No such dataset or setting, seeds that are no integers of at least 0, come twice or are
         both, or ``jobs`` below 1.
     """
-    small = tuple(name for name, source in SOURCES.items() if not source.full_size)
-    require_choice("data_name", data_name, small)
+    require_small("data_name", data_name)
     require_choice("setting_name", setting_name, tuple(SETTINGS))
     seeds, tuning_seeds = require_seeds(seeds), require_seeds(tuning_seeds)
     if both := sorted({*seeds} & {*tuning_seeds}):

@@ -11,7 +11,7 @@ from rollingq_core._extras import needs
 from rollingq_core.fusion import AttentionFusion, EarlyFusion
 
 with needs("train", "data"):
-    from rollingq_core.data.sources import SOURCES, is_file_name, load_dataset
+    from rollingq_core.data.sources import load_dataset, require_small
     from rollingq_core.evaluation.noise import LEVELS
     from rollingq_core.methods import METHODS, Method, rolling
     from rollingq_core.models.built import build_resnet_model, build_vit_model
@@ -153,9 +153,7 @@ def reproduce(
         ``jobs`` below 1.
     """
     require_choice("recipe", recipe, tuple(VARIANTS))
-    small = tuple(name for name, source in SOURCES.items() if not source.full_size)
-    if not is_file_name(str(data_name)):
-        require_choice("data_name", data_name, small)
+    require_small("data_name", data_name)
     seeds = require_seeds(seeds)
     settings = {name: asdict(variant.setting) for name, variant in VARIANTS[recipe].items()}
     head = {
