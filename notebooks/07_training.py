@@ -292,8 +292,8 @@ for record in (digits, speech):
 # logits, hence softer attention.
 #
 # Does the shorter query *explain* what RollingQ gains below? The records of this chapter can't say: to
-# know, one must shorten the query without turning it. That control is not in these records, so the
-# question stays **open**.
+# know, one must shorten the query without turning it. {doc}`08_controls` has that control, and it gains
+# little.
 #
 # ## Clean and noisy accuracy
 #
@@ -543,8 +543,9 @@ for one, other in ((3.0, 0.3), (10.0, 1.0)):
 # - **Uniform attention is a hard baseline.** At noise levels 0.75 and 1 it is clearly better than
 #   RollingQ on both sets, and on the digits with clean audio too. On recorded speech RollingQ is
 #   clearly the better one at levels 0 and 0.25.
-# - **Open: why a turn helps.** The query ends shorter, the attention softer, and the rest of the model
-#   has trained with another query for a while. These records don't tell the three apart.
+# - **Not answered here: why a turn helps.** The query ends shorter, the attention softer, and the rest of the
+#   model has trained with another query for a while. The controls that tell the three apart are in
+#   {doc}`08_controls`: it is mostly the last.
 # - **Open: when does it help?** Two sets can't say. {doc}`08_controls` adds four more, and a map of
 #   regimes.
 # - **Open: the paper's own regime.** Large encoders, pretrained on large data, with video and
@@ -641,8 +642,8 @@ print(f"paired ± {paired:.1f} points, unpaired about ± {apart:.1f}")
 # :class: dropdown
 # In $d = 32$ dimensions a random direction is nearly at right angles to *both* modalities' keys, while
 # the anchor lies among them. So after the turn the logits of all tokens are small, and attention is
-# softer than after a turn to the anchor. Whether that matters for what the control gains, these records
-# don't show.
+# softer than after a turn to the anchor. Whether softness matters is a question for {doc}`08_controls`, which
+# has a control that is as short as RollingQ's query and never turns.
 # ```
 #
 # ## Summary

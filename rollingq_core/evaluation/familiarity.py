@@ -16,7 +16,7 @@ from rollingq_core.models.predictions import as_parameter, batches, widened
 
 
 class Familiarity(NamedTuple):
-    """How far test samples lie from the nearest of training, by a modality's average keys (Eq. 3).
+    """How far test samples lie from the nearest of training, by a modality's average keys.
 
     Medians, in units of the same for training samples themselves (each to the nearest other one):
     1 is as near as training samples lie to each other. ``normal``: of the test samples; ``noisy``:

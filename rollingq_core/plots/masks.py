@@ -46,7 +46,7 @@ def masked_dots(records: Records, methods: Sequence[str], title: str) -> Figure:
                         label=f"{modality} alone" if place == 0 else None,
                     )  # fmt: skip
             axis.set_title(name, loc="center", fontsize=9.5)
-            axis.set_xlabel("test accuracy, %")
+            axis.set_xlabel("accuracy, %")
             axis.grid(axis="x", linewidth=0.3)
         axes[0, 0].set_yticks(places, [METHODS[method]["label"] for method in methods])
         axes[0, 0].set_ylabel("method")
