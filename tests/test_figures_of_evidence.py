@@ -153,3 +153,15 @@ def test_a_phones_legend_has_what_any_panel_has():
     (legend,) = for_phone(made).legends
     said = {text.get_text() for text in legend.get_texts()}
     assert said == {"all", "audio alone", "visual alone", "text alone"}
+
+
+def test_a_phones_legend_is_no_wider_than_the_page():
+    methods = ["mt2+random_matched", "mult+random_matched", "mmml+random_matched"]
+    runs = [masked(method, seed, 0.7, 0.5) for method in methods for seed in (0, 1)]
+    runs = [run | {"unimodal": 0.8, "crossmodal": 0.8, "average": {"audio": 0.6}} for run in runs]
+    narrow = for_phone(plots.averaged_dots({"a": {"runs": runs}}, methods, TITLE))
+    narrow.draw_without_rendering()
+    (legend,) = narrow.legends
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= narrow.bbox.width
+    assert len(legend.get_texts()) == 3

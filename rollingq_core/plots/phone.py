@@ -31,7 +31,7 @@ def for_phone(drawn: Figure) -> Figure:
             axis.set_subplotspec(grid[place])
         height = max(LOWEST_PANEL, 0.9 * height / rows) * len(panels)
     made.set_size_inches(WIDTH, height)
-    _legends_in_two_columns(made)
+    _legends_in_few_columns(made)
     _break_lines(made, panels)
     return made
 
@@ -48,14 +48,21 @@ def _label_each(panels: list[Axes], columns: int) -> None:
         axis.tick_params(labelbottom=True, labelleft=True)
 
 
-def _legends_in_two_columns(made: Figure) -> None:
+def _legends_in_few_columns(made: Figure) -> None:
+    """Give each legend two columns, or one where they are too wide for the page."""
     for legend in list(made.legends):
         # Of the panel with the most entries, as panels may lack some.
         entries = [axis.get_legend_handles_labels() for axis in made.axes]
         handles, labels = max(entries, key=lambda entry: len(entry[1]))
         size = legend.get_texts()[0].get_fontsize()
-        legend.remove()
-        made.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=size)
+        for columns in (2, 1):
+            legend.remove()
+            legend = made.legend(
+                handles, labels, loc="outside lower center", ncols=columns, fontsize=size
+            )
+            made.draw_without_rendering()
+            if legend.get_window_extent().width < made.bbox.width:
+                break
 
 
 def _break_lines(made: Figure, panels: list[Axes]) -> None:
