@@ -777,30 +777,36 @@ def of_variant(record, variant):
     return [run for run in record["runs"] if run["variant"] == variant]
 
 
+# %%
+PARTS = ("nothing", "encoders", "values and head", "query and keys")
+
+
+def gained(record, runs):
+    """RollingQ minus vanilla on clean samples and with noise 0.5, as cells of a table."""
+    values = [accuracy_under(record, level) for level in (0.0, 0.5)]
+    return [
+        starred(*paired_difference(runs, "mt+rollingq", "mt", value))
+        for value in values
+    ]
+
+
+def taken_back(record):
+    """Vanilla's runs, and RollingQ's with all turns undone after training."""
+    plain = of_variant(record, "nothing frozen")
+    undone = of_variant(record, "turns taken back, nothing frozen")
+    return [run for run in plain if run["method"] == "mt"] + undone
+
+
 # %% tags=["hide-input", "nbval-check-output"]
 from rollingq_core.plots import Table
 
 rows = []
 for name, record in interventions.items():
-    for variant in ("nothing", "encoders", "values and head", "query and keys"):
-        runs = of_variant(record, f"{variant} frozen")
-        found = [
-            paired_difference(
-                runs, "mt+rollingq", "mt", accuracy_under(record, level)
-            )
-            for level in (0.0, 0.5)
-        ]
-        rows.append(
-            [f"{name}: {variant} frozen", *(starred(*pair) for pair in found)]
-        )
-    runs = of_variant(record, "nothing frozen")
-    back = of_variant(record, "turns taken back, nothing frozen")
-    runs = [run for run in runs if run["method"] == "mt"] + back
-    found = [
-        paired_difference(runs, "mt+rollingq", "mt", accuracy_under(record, level))
-        for level in (0.0, 0.5)
-    ]
-    rows.append([f"{name}: turns taken back", *(starred(*pair) for pair in found)])
+    for part in PARTS:
+        runs = of_variant(record, f"{part} frozen")
+        rows.append([f"{name}: {part} frozen", *gained(record, runs)])
+    runs = taken_back(record)
+    rows.append([f"{name}: turns taken back", *gained(record, runs)])
 Table(
     ["RollingQ − vanilla, points", "clean", "noise 0.5"],
     rows,
@@ -834,12 +840,7 @@ BookFigure(
 # %% tags=["nbval-check-output"]
 print("turns taken back, minus vanilla, audio all noise: points")
 for name, record in interventions.items():
-    runs = [
-        run
-        for run in record["runs"]
-        if (run["method"], run["variant"]) == ("mt", "nothing frozen")
-        or run["variant"].startswith("turns taken back")
-    ]
+    runs = taken_back(record)
     found = paired_difference(
         runs, "mt+rollingq", "mt", accuracy_under(record, 1.0)
     )

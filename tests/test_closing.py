@@ -119,6 +119,24 @@ def test_the_map_has_a_gain_for_each_rho_and_beta():
                                                     ["rho 3", "−5.0", "+0.0"]]  # fmt: skip
 
 
+def test_what_each_modality_alone_answers_stands_beside_all():
+    runs = [
+        row("mt", seed, accuracy=0.9, alone={"audio": 0.8, "visual": 0.3}, without={"audio": 0.3})
+        for seed in (1, 2)
+    ]
+    table = closing.alone({"runs": runs})
+    assert table.header == ["", "all", "audio alone", "visual alone"]
+    assert table.rows[0][1:] == ["90.0 ± 0.0", "80.0 ± 0.0", "30.0 ± 0.0"]
+
+
+def test_what_lies_outside_is_told_by_gen():
+    auroc = {"near gen": 0.75, "near energy": 0.1, "noise gen": 0.5}
+    runs = [row("mt", seed, accuracy=0.9, auroc=auroc, flagged=auroc) for seed in (1, 2)]
+    table = closing.separated({"runs": runs})
+    assert table.header == ["", "accuracy", "near", "noise"]
+    assert table.rows[0][1:] == ["90.0 ± 0.0", "75.0 ± 0.0", "50.0 ± 0.0"]
+
+
 def test_regimes_have_a_gain_for_each_budget():
     axes = {"cls_std": [0.02, 1.0], "visual_strength": [2.0], "train_samples": [200]}
     runs = []

@@ -51,10 +51,28 @@ def with_quoted(record: dict[str, Any]) -> Table:
 
 
 def last_level(record: dict[str, Any]) -> Table:
-    """Return accuracy where noise is all that is left, in percent, by kind and target."""
-    names = [name for name, value in record["runs"][0].items() if isinstance(value, list)]
+    """Return accuracy with noise of level 1, mixed in and added, in percent, by target."""
+    names = [name for name in record["runs"][0] if name.startswith(("mix ", "add "))]
     columns = {name: _at(name, -1) for name in names}
     return over_seeds(record["runs"], columns, "Test accuracy at noise level 1, %")
+
+
+def alone(record: dict[str, Any]) -> Table:
+    """Return accuracy on all modalities and on each alone, in percent."""
+    columns: dict[str, Column] = {"all": lambda run: 100 * run["accuracy"]}
+    for name in record["runs"][0]["alone"]:
+        columns[f"{name} alone"] = _percent("alone", name)
+    return over_seeds(record["runs"], columns, "Test accuracy, %", baseline=BASELINE)
+
+
+def separated(record: dict[str, Any]) -> Table:
+    """Return accuracy on the known classes, and GEN's AUROC by what lies outside, in percent."""
+    columns: dict[str, Column] = {"accuracy": lambda run: 100 * run["accuracy"]}
+    for name in record["runs"][0]["auroc"]:
+        if name.endswith(" gen"):
+            columns[name.removesuffix(" gen")] = _percent("auroc", name)
+    caption = "Accuracy, and AUROC of GEN by what lies outside, %"
+    return over_seeds(record["runs"], columns, caption, baseline=BASELINE)
 
 
 def by_modality(record: dict[str, Any]) -> Table:
@@ -151,6 +169,10 @@ def _at(name: str, index: int) -> Callable[[Mapping[str, Any]], float]:
 
 def _under_noise(modality: str, index: int) -> Column:
     return lambda run: 100 * run["accuracy"][modality][index]
+
+
+def _percent(name: str, key: str) -> Column:
+    return lambda run: 100 * run[name][key]
 
 
 def _own(name: str) -> Column:

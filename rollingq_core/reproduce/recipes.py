@@ -142,7 +142,7 @@ RECIPES = {
         Tested("masks"),
         LAYERED,
         seeds=HALF,
-        table=closing.numbers,
+        table=closing.alone,
     ),
     "table9": Recipe(
         "accuracy with attention averaged",
@@ -155,7 +155,7 @@ RECIPES = {
         "known classes and all else",
         Tested("ood"),
         seeds=HALF,
-        table=closing.numbers,
+        table=closing.separated,
     ),
     "grid": Recipe(
         "the map of rho and beta",
