@@ -133,7 +133,7 @@ for kind in ("near", "far", "mismatched", "noise"):
 # Five methods on three data sets. The favoured modality is the one that is mismatched: audio, in CMU-MOSI text.
 
 # %%
-from rollingq_core.methods import METHODS as ALL
+from rollingq_core.methods import DYNAMIC, METHODS
 from rollingq_core.records import read_record
 
 NAMES = {
@@ -141,8 +141,6 @@ NAMES = {
     "avmnist-seven-P": "speech 0–6",
     "mosi-P": "CMU-MOSI",
 }
-METHODS = ["mt", "mt+rollingq", "mt+random_matched", "mt+random_free", "uniform"]
-LABELS = {method: ALL[method].label for method in METHODS}
 KINDS = ("near", "far", "mismatched", "noise")
 records = {label: read_record(f"table10-{name}") for name, label in NAMES.items()}
 
@@ -159,7 +157,7 @@ from rollingq_core.plots import BookFigure, separation_dots
 BookFigure(
     separation_dots(
         records,
-        METHODS,
+        DYNAMIC,
         KINDS,
         "gen",
         "A turned query notices mismatches better than vanilla, and noise no better",
@@ -201,7 +199,7 @@ def asked(baseline, method="mt+rollingq"):
 
 # %% tags=["nbval-check-output"]
 for baseline in ("mt", "mt+random_matched", "uniform"):
-    print(f"RollingQ − {LABELS[baseline]}, AUROC of GEN")
+    print(f"RollingQ − {METHODS[baseline].label}, AUROC of GEN")
     for name, kind, difference, kept in asked(baseline):
         print(f"  {name:10} {kind:10} {starred(*difference, 3)}", "Holm" * kept)
 

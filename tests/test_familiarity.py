@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rollingq_core.data import PairedDataset
 from rollingq_core.evaluation import NoisyDataset, average_keys, familiarity
 from rollingq_core.fusion import ConcatFusion
 from tests.small import small_data, small_model
@@ -56,5 +57,18 @@ def test_what_has_no_keys_is_refused(data):
     with pytest.raises(ValueError, match=r"modality: got 'smell', expected one of \['audio'"):
         familiarity(model, data.train, data.test, "smell")
     model.fusion = ConcatFusion(model.fusion.dim, 3, 2)
+    model.train()
     with pytest.raises(ValueError, match="got ConcatFusion, expected a fusion with attention"):
         average_keys(model, data.test, "audio")
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([0], "training: got 1 sample, expected at least 2"), ([0, 0, 1, 1], "have a double")],
+)
+def test_training_samples_without_a_distance_are_refused(rows, message, data):
+    inputs = {name: values[rows] for name, values in data.train.inputs.items()}
+    training = PairedDataset(inputs, data.train.labels[rows])
+    with pytest.raises(ValueError, match=message):
+        familiarity(small_model(1), training, data.test, "audio")

@@ -42,15 +42,17 @@ def average_keys(model: MultimodalModel, dataset: Dataset, modality: str) -> Ten
     taken = {*model.modalities, *map(padding_name, model.modalities)}
     found, training = [], model.training
     model.eval()
-    for inputs, _ in batches(dataset, 256):
-        own = {name: as_parameter(inputs[name], like) for name in inputs if name in taken}
-        fusion = model(own).fusion
-        if fusion.mean_keys is None:
-            raise ValueError(
-                f"model: got {type(model.fusion).__name__}, expected a fusion with attention"
-            )
-        found.append(widened(fusion.mean_keys[:, place]).cpu())
-    model.train(training)
+    try:
+        for inputs, _ in batches(dataset, 256):
+            own = {name: as_parameter(inputs[name], like) for name in inputs if name in taken}
+            fusion = model(own).fusion
+            if fusion.mean_keys is None:
+                raise ValueError(
+                    f"model: got {type(model.fusion).__name__}, expected a fusion with attention"
+                )
+            found.append(widened(fusion.mean_keys[:, place]).cpu())
+    finally:
+        model.train(training)
     return torch.cat(found)
 
 
@@ -73,12 +75,16 @@ def familiarity(
     Raises
     ------
     ValueError
-        As in :func:`average_keys`.
+        As in :func:`average_keys`; or training samples that are one, or mostly the same.
     """
     known = average_keys(model, training, modality)
+    if len(known) < 2:
+        raise ValueError(f"training: got {len(known)} sample, expected at least 2")
     nearest = NearestNeighbors(n_neighbors=1).fit(known.numpy())
     # Asked for no keys, it tells of those it knows, each without itself.
     unit = float(np.median(nearest.kneighbors()[0]))
+    if not unit > 0:
+        raise ValueError("training: got samples most of which have a double, expected few such")
     noisy = NoisyDataset(dataset, modality, 1.0, seed=seed)
     medians = []
     for samples in (dataset, noisy):
