@@ -578,7 +578,7 @@ for method in compared:
 # | away, same angle | turns by the same angles | the direction: it goes away from the anchor |
 # | modality dropout | learning to answer from one modality alone (each is hidden from three samples of ten) | any turn |
 #
-# They were trained on five sets at the reporting seeds; nothing was chosen on these but the temperature, on each run's own validation
+# They were trained on four sets at the reporting seeds; nothing was chosen on these but the temperature, on each run's own validation
 # split.
 
 # %%
@@ -785,7 +785,7 @@ def gained(record, runs):
     """RollingQ minus vanilla on clean samples and with noise 0.5, as cells of a table."""
     values = [accuracy_under(record, level) for level in (0.0, 0.5)]
     return [
-        starred(*paired_difference(runs, "mt+rollingq", "mt", value))
+        starred(*paired_difference(runs, "mt+rollingq", "mt", value)).strip()
         for value in values
     ]
 
