@@ -597,7 +597,7 @@ deciding = {
 others = [name for name in DECIDING if name != "mt"]
 
 # %%
-from rollingq_core.statistics import holm, paired_p_value
+from rollingq_core.statistics import paired_differences
 
 
 def accuracy_under(record, level):
@@ -648,23 +648,21 @@ QUESTIONS = {
 }
 
 # %%
-asked = {
-    (question, name): (
-        gains(record, *pair)[1],
-        paired_p_value(record["runs"], *pair, accuracy_under(record, 0.5)),
-    )
-    for question, pair in QUESTIONS.items()
-    for name, record in deciding.items()
-}
-corrected = dict(zip(asked, holm([p for _, p in asked.values()]), strict=True))
+asked = paired_differences(
+    {
+        (question, name): (record["runs"], *pair, accuracy_under(record, 0.5))
+        for question, pair in QUESTIONS.items()
+        for name, record in deciding.items()
+    }
+)
 
 # %% tags=["nbval-check-output"]
 for question in QUESTIONS:
     print(question)
     for name in deciding:
-        (mean, half), _ = asked[question, name]
-        kept = corrected[question, name] < 0.05
-        print(f"  {name:15} {starred(mean, half):14}", "holds after Holm" * kept)
+        found = asked[question, name]
+        gained_by = starred(found.mean, found.half)
+        print(f"  {name:15} {gained_by:14}", "holds after Holm" * found.holds)
 
 # %% [markdown]
 # - **The shorter query is not it.** A query that is as short in every epoch and never turns gains far less than RollingQ, on all four sets.

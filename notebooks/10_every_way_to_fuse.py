@@ -505,7 +505,7 @@ BookFigure(
 
 # %%
 from rollingq_core.plots import paired_difference, starred
-from rollingq_core.statistics import holm, of_shared_seeds, paired_p_value
+from rollingq_core.statistics import of_shared_seeds, paired_differences
 
 LEVELS = (0.0, 0.5)
 
@@ -650,34 +650,35 @@ ASKED = {
 
 # %%
 def comparisons(baselines):
-    """Mean difference in points and p-value of each host, set and level."""
-    found = {}
-    for host, baseline in baselines.items():
-        for name, record in SETS.items():
-            for level in LEVELS:
-                pair = f"{host}+rollingq", baseline
-                mean, _ = difference(record, *pair, level)
-                p = paired_p_value(
-                    record["runs"], *pair, accuracy_at(record, level)
-                )
-                found[host, name, level] = mean, p
-    return found
+    """The difference of each host, set and level, with p-values corrected together."""
+    return paired_differences(
+        {
+            (host, name, level): (
+                *(record["runs"], f"{host}+rollingq", baseline),
+                accuracy_at(record, level),
+            )
+            for host, baseline in baselines.items()
+            for name, record in SETS.items()
+            for level in LEVELS
+        }
+    )
 
 
 # %% tags=["nbval-check-output"]
 left = {}
 for question, baselines in ASKED.items():
     found = comparisons(baselines)
-    corrected = holm([p for _, p in found.values()])
     print(f"RollingQ against {question}: {len(found)} comparisons")
     for sign, said in ((1, "better"), (-1, "worse ")):
-        clear = [sign * mean > 0 and p < 0.05 for mean, p in found.values()]
-        after = [c and p < 0.05 for c, p in zip(clear, corrected, strict=True)]
-        left[question, sign] = [
-            k for k, kept in zip(found, after, strict=True) if kept
+        clear = [
+            key
+            for key, one in found.items()
+            if sign * one.mean > 0 and one.p_value < 0.05
         ]
+        after = left[question, sign] = [k for k in clear if found[k].holds]
+        chance = 0.025 * len(found)
         print(
-            f"  clearly {said} {sum(clear):2}, by chance {0.025 * len(found):.1f}; after Holm {sum(after)}"
+            f"  clearly {said} {len(clear):2}, by chance {chance:.1f}; after Holm {len(after)}"
         )
 
 # %% [markdown]

@@ -224,8 +224,8 @@ BookFigure(
 # by Holm's method {cite}`holm1979simple`.
 
 # %%
-from rollingq_core.plots import paired_difference, starred
-from rollingq_core.statistics import holm, paired_p_value
+from rollingq_core.plots import starred
+from rollingq_core.statistics import paired_differences
 
 PAIRS = {
     "one layer": ("mt+rollingq", "mt"),
@@ -239,32 +239,34 @@ def alone(modality):
 
 
 def asked(records, pairs, value_of):
-    """Differences of pairs on each set, and whether they hold after Holm's correction."""
-    told = []
-    for name, record in records.items():
-        for label, pair in pairs.items():
-            inputs = record["runs"], *pair, value_of(name)
-            found = paired_difference(*inputs), paired_p_value(*inputs)
-            told.append((name, label, *found))
-    corrected = holm([p for *_, p in told])
-    return [(*one[:3], p < 0.05) for one, p in zip(told, corrected, strict=True)]
+    """Differences of pairs on each set, with p-values corrected together."""
+    return paired_differences(
+        {
+            (name, label): (record["runs"], *pair, value_of(name))
+            for name, record in records.items()
+            for label, pair in pairs.items()
+        }
+    )
+
+
+def clear_or_not(found):
+    return f"{starred(found.mean, found.half)} {'Holm' * found.holds}"
 
 
 # %% tags=["nbval-check-output"]
 print("what a turn adds to the neglected modality alone, points\n")
 questions = asked(masks, PAIRS, lambda name: alone(NEGLECTED[name]))
-for name, label, difference, kept in questions:
-    print(f"{name:12} {label:23} {starred(*difference)}", "Holm" * kept)
+for (name, label), difference in questions.items():
+    print(f"{name:12} {label:23} {clear_or_not(difference)}")
 
 # %%
 ACCURACY = {"accuracy": lambda run: 100 * run["accuracy"]}
 
 # %% tags=["nbval-check-output"]
 print("… and to accuracy on all modalities, points\n")
-for name, label, difference, kept in asked(
-    masks, PAIRS, lambda name: ACCURACY["accuracy"]
-):
-    print(f"{name:12} {label:23} {starred(*difference)}", "Holm" * kept)
+overall = asked(masks, PAIRS, lambda name: ACCURACY["accuracy"])
+for (name, label), difference in overall.items():
+    print(f"{name:12} {label:23} {clear_or_not(difference)}")
 
 # %% [markdown]
 # ### A masked model is no unimodal model
@@ -425,8 +427,8 @@ OPERATIONS = {
     "over favoured": lambda name: cost_of(f"over {FAVOURED[name]}"),
 }
 for operation, value_of in OPERATIONS.items():
-    for name, _, difference, kept in asked(averages, PAIR, value_of):
-        print(f"{operation:14} {name:12} {starred(*difference)}", "Holm" * kept)
+    for (name, _), found in asked(averages, PAIR, value_of).items():
+        print(f"{operation:14} {name:12} {clear_or_not(found)}")
 
 # %% [markdown]
 # (Holm's correction here is over the three sets of each row.) The unimodal and crossmodal averages are the ones that QUAG was made for:

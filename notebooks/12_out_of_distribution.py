@@ -180,28 +180,32 @@ def kinds_of(record):
 
 
 # %%
-from rollingq_core.plots import paired_difference, starred
-from rollingq_core.statistics import holm, paired_p_value
+from rollingq_core.plots import starred
+from rollingq_core.statistics import paired_differences
 
 
 def asked(baseline, method="mt+rollingq"):
-    """Differences of GEN's AUROC by set and kind, and whether they hold after Holm."""
-    told = []
-    for name, record in records.items():
-        for kind in kinds_of(record):
-            inputs = record["runs"], method, baseline, value_of("auroc", kind)
-            told.append(
-                (name, kind, paired_difference(*inputs), paired_p_value(*inputs))
+    """Differences of GEN's AUROC by set and kind, with p-values corrected together."""
+    return paired_differences(
+        {
+            (name, kind): (
+                record["runs"],
+                method,
+                baseline,
+                value_of("auroc", kind),
             )
-    corrected = holm([p for *_, p in told])
-    return [(*one[:3], p < 0.05) for one, p in zip(told, corrected, strict=True)]
+            for name, record in records.items()
+            for kind in kinds_of(record)
+        }
+    )
 
 
 # %% tags=["nbval-check-output"]
 for baseline in ("mt", "mt+random_matched", "uniform"):
     print(f"RollingQ − {METHODS[baseline].label}, AUROC of GEN")
-    for name, kind, difference, kept in asked(baseline):
-        print(f"  {name:10} {kind:10} {starred(*difference, 3)}", "Holm" * kept)
+    for (name, kind), found in asked(baseline).items():
+        difference = starred(found.mean, found.half, 3)
+        print(f"  {name:10} {kind:10} {difference}", "Holm" * found.holds)
 
 # %% [markdown]
 # Ten comparisons with each baseline, corrected by Holm's method within them {cite}`holm1979simple`. Against vanilla RollingQ is clearly better at

@@ -1,7 +1,7 @@
 """What is said of many seeds: means, 95 % intervals and paired differences."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from rollingq_core._extras import needs
 
@@ -10,6 +10,32 @@ with needs("train"):
     import scipy  # whose rooms load when they are used
 
 Rows = Sequence[Mapping[str, Any]]
+Value = Callable[[Mapping[str, Any]], float]
+Key = TypeVar("Key")
+
+
+class Difference(NamedTuple):
+    """One of several paired differences.
+
+    Parameters
+    ----------
+    mean, half
+        Mean difference over shared seeds, and half the width of its 95 % interval.
+    p_value
+        Two-sided, as it is.
+    corrected
+        The same, corrected for the number of differences by Holm's method.
+    """
+
+    mean: float
+    half: float
+    p_value: float
+    corrected: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is clear after the correction, at 5 %."""
+        return self.corrected < 0.05
 
 
 def of_method(runs: Rows, method: str) -> list[Mapping[str, Any]]:
@@ -42,9 +68,7 @@ def of_shared_seeds(runs: Rows, *names: str) -> Rows:
     return [run for run in runs if run["method"] in names and run["seed"] in shared]
 
 
-def paired_difference(
-    runs: Rows, method: str, baseline: str, value: Callable[[Mapping[str, Any]], float]
-) -> tuple[float, float]:
+def paired_difference(runs: Rows, method: str, baseline: str, value: Value) -> tuple[float, float]:
     """Return the mean of ``method - baseline`` over shared seeds, and its 95 % half width.
 
     Raises
@@ -58,9 +82,7 @@ def paired_difference(
     return mean_interval([value(a) - value(b) for a, b in zip(left, right, strict=True)])
 
 
-def paired_p_value(
-    runs: Rows, method: str, baseline: str, value: Callable[[Mapping[str, Any]], float]
-) -> float:
+def paired_p_value(runs: Rows, method: str, baseline: str, value: Value) -> float:
     """Return the two-sided p-value of :func:`paired_difference`, of Student's t over shared seeds.
 
     Differences that are all 0 give 1.
@@ -89,3 +111,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty_like(numbers)
     corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1)
     return corrected.tolist()
+
+
+def paired_differences(
+    questions: Mapping[Key, tuple[Rows, str, str, Value]],
+) -> dict[Key, Difference]:
+    """Return the paired difference of each question, with p-values corrected together.
+
+    Parameters
+    ----------
+    questions
+        What :func:`paired_difference` takes, by any key: runs, method, baseline and value. Seeds
+        that only one of the two methods was run on are left out.
+
+    Examples
+    --------
+    >>> rows = ("a", 0, 1), ("a", 1, 1), ("b", 0, 3), ("b", 1, 4)
+    >>> runs = [dict(zip(("method", "seed", "x"), row, strict=True)) for row in rows]
+    >>> found = paired_differences({"gain": (runs, "b", "a", lambda run: run["x"])})
+    >>> found["gain"].mean
+    2.5
+    """
+    found = []
+    for runs, method, baseline, value in questions.values():
+        inputs = of_shared_seeds(runs, method, baseline), method, baseline, value
+        found.append((*paired_difference(*inputs), paired_p_value(*inputs)))
+    corrected = holm([p_value for *_, p_value in found])
+    told = (Difference(*one, p) for one, p in zip(found, corrected, strict=True))
+    return dict(zip(questions, told, strict=True))

@@ -202,3 +202,28 @@ def test_holm_rejects_what_going_through_the_sorted_values_rejects(p_values):
         rejected.append(p_value)
     assert sorted(p for p, c in zip(p_values, corrected, strict=True) if c <= 0.05) == rejected
     assert all(p <= c <= 1 for p, c in zip(p_values, corrected, strict=True))
+
+
+def test_paired_differences_are_the_single_ones_and_corrected_together():
+    draw = np.random.default_rng(1)
+    rows = [
+        {"method": name, "seed": seed, "x": draw.normal() + shift}
+        for name, shift in (("a", 0), ("b", 0.2), ("c", 3))
+        for seed in range(6)
+    ]
+    rows.append({"method": "a", "seed": 9, "x": 100.0})  # at a seed of its own
+    questions = {name: (rows, name, "a", lambda run: run["x"]) for name in "bc"}
+    found = over_seeds.paired_differences(questions)
+    assert list(found) == ["b", "c"]
+    for name, one in found.items():
+        shared = [run for run in rows if run["seed"] < 9]
+        assert one[:2] == over_seeds.paired_difference(shared, *questions[name][1:])
+        assert one.p_value == over_seeds.paired_p_value(*questions[name])
+    assert [one.corrected for one in found.values()] == over_seeds.holm(
+        [one.p_value for one in found.values()]
+    )
+    assert [one.holds for one in found.values()] == [False, True]
+
+
+def test_no_questions_have_no_differences():
+    assert over_seeds.paired_differences({}) == {}
