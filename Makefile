@@ -86,7 +86,7 @@ reproduce: $(STAMP) ## compute the records in results/ again
 	for data in digits avmnist-new-speaker mosi; do \
 	  $(BIN)/python -m rollingq_core reproduce controls --data $$data || exit 1; \
 	done
-	for data in digits avmnist avmnist-new-speaker; do \
+	for data in digits avmnist avmnist-quiet avmnist-new-speaker avmnist-new-speaker-noisy; do \
 	  $(BIN)/python -m rollingq_core reproduce familiarity --data $$data || exit 1; \
 	done
 	for recipe in controls familiarity; do \
@@ -96,7 +96,9 @@ reproduce: $(STAMP) ## compute the records in results/ again
 	  $(BIN)/python -m rollingq_core reproduce $$recipe --data digits || exit 1; \
 	done
 	$(BIN)/python -m rollingq_core reproduce interventions --data avmnist-new-speaker
-	$(BIN)/python -m rollingq_core reproduce comparison --data avmnist-new-speaker
+	for data in avmnist-quiet avmnist-new-speaker avmnist-new-speaker-noisy; do \
+	  $(BIN)/python -m rollingq_core reproduce comparison --data $$data || exit 1; \
+	done
 	$(BIN)/python -m rollingq_core reproduce comparison table2 table3 conflict calibration --data synthetic --setting T
 	$(BIN)/python -m rollingq_core reproduce grid
 	$(BIN)/python -m rollingq_core reproduce regimes

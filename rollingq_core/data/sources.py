@@ -57,7 +57,7 @@ class Source:
 
 
 THEO = {"held_out_speaker": "theo"}
-NEW_SPEAKER = THEO | {"token_noise": 0.0}
+QUIET = {"token_noise": 0.0}
 VISUAL_TEXT = {"modalities": ("visual", "text")}
 AUDIO_TEXT = {"modalities": ("audio", "text")}
 SEVEN = {"known_digits": 7}
@@ -67,7 +67,11 @@ SOURCES = {
     "digits-seven": Source("the same, of which 7, 8 and 9 are unknown", "digits", SEVEN),
     "avmnist": Source("recorded spoken digits and MNIST's images", "avmnist"),
     "avmnist-seven": Source("the same, of which 7, 8 and 9 are unknown", "avmnist", SEVEN),
-    "avmnist-new-speaker": Source("the same, tested on an unheard speaker", "avmnist", NEW_SPEAKER),
+    "avmnist-quiet": Source("avmnist, no token of which is noise", "avmnist", QUIET),
+    "avmnist-new-speaker": Source(
+        "the same, tested on an unheard speaker", "avmnist", THEO | QUIET
+    ),
+    "avmnist-new-speaker-noisy": Source("avmnist, tested on an unheard speaker", "avmnist", THEO),
     "avmnist-pretrained": Source("avmnist as ImageNet features", "avmnist_pretrained"),
     "avmnist-new-speaker-pretrained": Source(
         "the same, tested on an unheard speaker", "avmnist_pretrained", THEO
