@@ -79,7 +79,9 @@ def input_pipelines(folder: Path) -> list:
 
     def decoded():
         for batch in batches:
-            samples = [cremad.sample(names[index], root, CREMAD_CODE, pictures) for index in batch]
+            samples = [
+                cremad.CREMAD.sample(names[index], root, pictures, CREMAD_CODE) for index in batch
+            ]
             for name, transform in clips.transforms.items():
                 transform(torch.from_numpy(np.stack([sample[name] for sample in samples])))
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from rollingq_core.__main__ import main
-from rollingq_core.commands import data, evaluate, train
+from rollingq_core.commands import evaluate, train
+from rollingq_core.data import cremad
 from rollingq_core.reproduce import comparison, grid
 from rollingq_core.training.checkpoint import load_checkpoint
 
@@ -129,12 +130,12 @@ def test_an_interrupt_that_python_drops_ends_training_with_the_epoch(tmp_path, m
         ),
         (
             ["data", "prepare", "cremad", "--root", "RUN"],
-            (data.cremad, "prepare"),
+            (cremad, "prepare"),
             "stopped; run it again, and prepare goes on from here",
         ),
         (
             ["data", "verify", "cremad", "--root", "RUN"],
-            (data.cremad, "verify"),
+            (cremad, "verify"),
             "stopped; run it again, and prepare goes on from here",
         ),
     ],

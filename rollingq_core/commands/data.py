@@ -2,21 +2,12 @@
 
 import argparse
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
-from rollingq_core.data import cremad, cremad_files
 from rollingq_core.data.sources import SOURCES
 from rollingq_core.tables import Table
-
-# Not the module's docstring, which `python -OO` leaves out.
-NEEDED = (
-    f"The media can't be fetched automatically. Its folder has to hold {cremad_files.SOUNDS}/"
-    f"<clip>.wav and {cremad_files.VIDEOS}/<clip>.flv of {cremad_files.ADDRESS}, or "
-    f"{cremad_files.PICTURES}/<clip>/<number>.jpg instead of the videos. The split that most "
-    "papers use, train.csv and test.csv of https://github.com/GeWu-Lab/OGM-GE_CVPR2022, is "
-    "downloaded where it is not there."
-)
-
 
 # What is listed of a reader's own file.
 OWN = (
@@ -24,8 +15,9 @@ OWN = (
     "[N, L, p] or [N, p]; and where there are any, masks `{modality}_padding` [N, L], the indices "
     "`train`, `validation` and `test`, and `classes` as text."
 )
-# Datasets that have to be prepared.
+# Datasets that have to be prepared; each is a module that prepares, verifies and loads.
 PREPARED = ("cremad",)
+SPECTROGRAMS = ("code", "paper")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -33,7 +25,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "data",
         help="list datasets, prepare a large one, or verify its files",
-        description=f"List datasets, prepare CREMA-D, or verify its files. {NEEDED}",
+        description="List datasets, prepare a large one, or verify its files. What each needs: "
+        + " ".join(_module(name).NEEDS for name in PREPARED),
         epilog="example: python -m rollingq_core data prepare cremad --root CREMA-D --jobs 4",
     )
     parser.set_defaults(
@@ -41,11 +34,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("action", choices=("list", "prepare", "verify"))
     parser.add_argument("dataset", choices=PREPARED, nargs="?")
-    parser.add_argument("--root", type=Path, help="its folder; CREMA-D in the data root by default")
+    parser.add_argument("--root", type=Path, help="its folder; by default its own in the data root")
     parser.add_argument("--jobs", type=int, default=1, help="processes to use")
-    parser.add_argument(
-        "--audio", choices=[*cremad.CREMAD_SETTINGS], default="code", help="spectrograms to prepare"
-    )
+    parser.add_argument("--audio", choices=SPECTROGRAMS, help="spectrograms to prepare")
 
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -58,10 +49,15 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.dataset is None:
         known = ", ".join(PREPARED)
         parser.error(f"dataset: got none to {options.action}, expected one of {known}")
+    dataset = _module(options.dataset)
     if options.action == "prepare":
-        print(cremad.prepare(options.root, options.audio, options.jobs, progress=True))
+        print(dataset.prepare(options.root, options.audio, options.jobs, progress=True))
         return
-    report = cremad.verify(options.root, options.jobs, progress=True)
+    report = dataset.verify(options.root, options.jobs, progress=True)
     print(report)
     if not report.ok:
         raise SystemExit(1)
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"rollingq_core.data.{name}")

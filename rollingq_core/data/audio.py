@@ -4,6 +4,7 @@ soundfile and librosa are imported where they are used: data that is already cac
 them.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -163,8 +164,29 @@ def log_stft(wave: np.ndarray, n_fft: int, hop: int, center: bool) -> np.ndarray
 
 
 @dataclass(frozen=True)
-class StftSettings:
-    """How one source turns a clip into a log-STFT; calling it does so.
+class Spectrogram(ABC):
+    """How one source turns a wave into a picture; calling it does so.
+
+    Attributes
+    ----------
+    sample_rate : int
+        Samples per second of the waves it takes.
+    """
+
+    sample_rate: int
+
+    @abstractmethod
+    def version(self) -> str:
+        """Return what stored pictures depend on, for the key of a cache."""
+
+    @abstractmethod
+    def __call__(self, wave: np.ndarray) -> np.ndarray:
+        """Return the picture, float32 ``[bands, frames]``, of a wave ``[n]``."""
+
+
+@dataclass(frozen=True)
+class StftSettings(Spectrogram):
+    """How one source turns a clip into a log-STFT.
 
     Attributes
     ----------
@@ -178,7 +200,6 @@ class StftSettings:
         As in :func:`tile_to_length`.
     """
 
-    sample_rate: int
     seconds: int
     n_fft: int
     hop: int

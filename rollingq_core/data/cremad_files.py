@@ -194,8 +194,8 @@ def read_clip(name: str, root: Path, sample_rate: int, pictures: str) -> dict[st
     return {"wave": wave, "visual": video.middle_of_video(video_path, pictures, FRAME_SIZE)}
 
 
-def missing_files(names: Collection[str], root: Path, pictures: str) -> list[Path]:
-    """Return the files, or folders of pictures, that clips lack: sounds first.
+def missing_files(names: Collection[str], root: Path, pictures: str) -> list[tuple[str, Path]]:
+    """Return clips that lack a file, or their folder of pictures, and which: sounds first.
 
     Raises
     ------
@@ -207,14 +207,12 @@ def missing_files(names: Collection[str], root: Path, pictures: str) -> list[Pat
     if not (root / SOUNDS).is_dir():
         raise FileNotFoundError(_where_from(root, SOUNDS))
     sounds = data_files(root / SOUNDS, ".wav")
-    missing = [root / SOUNDS / f"{name}.wav" for name in names if f"{name}.wav" not in sounds]
+    missing = [(n, root / SOUNDS / f"{n}.wav") for n in names if f"{n}.wav" not in sounds]
     if pictures == "jpg":
         folder = root / PICTURES
-        return missing + [folder / name for name in names if not (folder / name).is_dir()]
+        return missing + [(name, folder / name) for name in names if not (folder / name).is_dir()]
     videos = data_files(root / VIDEOS, ".flv")
-    return missing + [
-        root / VIDEOS / f"{name}.flv" for name in names if f"{name}.flv" not in videos
-    ]
+    return missing + [(n, root / VIDEOS / f"{n}.flv") for n in names if f"{n}.flv" not in videos]
 
 
 def _is_pointer(path: Path) -> bool:
