@@ -363,19 +363,19 @@ def flv(tmp_path):
 def test_the_middle_picture_of_a_video(flv, decoder):
     if decoder not in decoders():
         pytest.skip(f"needs {decoder}")
-    picture = video.middle_of_video(flv, decoder, (24, 32))
+    picture = video.middles_of_video(flv, decoder, (24, 32))[0]
     assert picture.shape == (24, 32, 3)
     assert abs(picture.astype(int) - 200).max() < 8
     flv.write_bytes(flv.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"clip\.flv"):
-        video.middle_of_video(flv, decoder, (24, 32))
+        video.middles_of_video(flv, decoder, (24, 32))[0]
     for content in (b"", b"no video at all"):
         flv.write_bytes(content)
         with pytest.raises(ValueError, match=r"clip\.flv can't be decoded"):
-            video.middle_of_video(flv, decoder, (24, 32))
+            video.middles_of_video(flv, decoder, (24, 32))[0]
     flv.unlink()
     with pytest.raises(FileNotFoundError, match=r"clip\.flv"):
-        video.middle_of_video(flv, decoder, (24, 32))
+        video.middles_of_video(flv, decoder, (24, 32))[0]
 
 
 def test_from_videos(tmp_path, monkeypatch):

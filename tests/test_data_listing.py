@@ -123,7 +123,7 @@ def test_the_middle_picture_is_that_of_the_pictures(tmp_path):
         Image.new("RGB", (8, 8), (value,) * 3).save(tmp_path / f"{number}.{ending}", "JPEG")
     for stranger in ("._0.jpg", "._1.JPG", ".2.jpg", "~$3.jpg"):
         (tmp_path / stranger).write_bytes(b"")
-    assert video.middle_of_folder(tmp_path, (4, 4)).mean() == pytest.approx(120, abs=3)
+    assert video.middles_of_folder(tmp_path, (4, 4))[0].mean() == pytest.approx(120, abs=3)
 
 
 def test_spoken_digits_are_found_with_strangers_and_other_endings(tmp_path, monkeypatch):

@@ -240,22 +240,22 @@ def test_a_whole_video_is_read_and_a_cut_one_is_named(tmp_path, case):
     codec, sound, options = VIDEOS[case]
     path = tmp_path / f"film.{case.partition(' ')[0].strip(',')}"
     write_video(path, codec, sound, options)
-    picture = video.middle_of_video(path, "pyav", (24, 32))
+    picture = video.middles_of_video(path, "pyav", (24, 32))[0]
     assert abs(picture.astype(int).mean() - 200) < 8
     for percent in CUTS:
         with pytest.raises(ValueError, match="cut-film"):
-            video.middle_of_video(cut(path, percent), "pyav", (24, 32))
+            video.middles_of_video(cut(path, percent), "pyav", (24, 32))[0]
 
 
 @pytest.mark.parametrize("kind", ["flv", "mkv", "avi"])
 def test_a_video_written_to_a_pipe(tmp_path, kind):
     path = tmp_path / f"film.{kind}"
     write_video(path, {"flv": "flv"}.get(kind, "mpeg4"), pipe=True)
-    assert abs(video.middle_of_video(path, "pyav", (24, 32)).astype(int).mean() - 200) < 8
+    assert abs(video.middles_of_video(path, "pyav", (24, 32))[0].astype(int).mean() - 200) < 8
     # Not every cut can be seen, but one inside a picture can.
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match="is cut short"):
-        video.middle_of_video(path, "pyav", (24, 32))
+        video.middles_of_video(path, "pyav", (24, 32))[0]
 
 
 def flash_tags(content):
@@ -295,16 +295,16 @@ def test_a_few_first_bytes_are_no_video(tmp_path, case, size):
     write_video(path, *VIDEOS[case])
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match="film"):
-        video.middle_of_video(path, "pyav", (24, 32))
+        video.middles_of_video(path, "pyav", (24, 32))[0]
 
 
 def test_another_ending_or_decoder_is_refused(tmp_path):
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n")
     with pytest.raises(ValueError, match=r"path's ending: got '\.m3u8'"):
-        video.middle_of_video(tmp_path / "list.m3u8", "pyav", (24, 32))
+        video.middles_of_video(tmp_path / "list.m3u8", "pyav", (24, 32))[0]
     (tmp_path / "a.flv").write_bytes(b"")
     with pytest.raises(ValueError, match="decoder: got 'vlc'"):
-        video.middle_of_video(tmp_path / "a.flv", "vlc", (24, 32))
+        video.middles_of_video(tmp_path / "a.flv", "vlc", (24, 32))[0]
 
 
 def test_verify_names_a_cut_video_and_a_cut_sound(tmp_path):

@@ -16,7 +16,7 @@ OWN = (
     "`train`, `validation` and `test`, and `classes` as text."
 )
 # Datasets that have to be prepared; each is a module that prepares, verifies and loads.
-PREPARED = ("cremad",)
+PREPARED = ("cremad", "kinetics_sounds", "mosei", "ucf101", "hmdb51")
 SPECTROGRAMS = ("code", "paper")
 
 

@@ -14,8 +14,8 @@ from rollingq_core.data.cache.shards import Sample
 class Clip(NamedTuple):
     """What a clip's name and the split files say of it.
 
-    ``place`` is ``"train"`` or ``"test"``; ``group`` is what must not be on two sides: a speaker, a
-    film, a video.
+    ``place`` is ``"train"`` or ``"test"``, or ``"none"`` where it takes no part; ``group`` is what
+    must not be on two sides: a speaker, a film, a video.
     """
 
     label: int
@@ -135,7 +135,7 @@ class ClipFiles(ABC):
 
 
 def group_places(clips: Mapping[str, Clip], split: str) -> dict[str, str]:
-    """Return the place of each clip: train, validation or test.
+    """Return the place of each clip: train, validation or test, or none.
 
     Parameters
     ----------
@@ -143,19 +143,18 @@ def group_places(clips: Mapping[str, Clip], split: str) -> dict[str, str]:
         By name.
     split : {"published", "group"}
         ``published`` keeps the test clips of the split files, and validates on the training clips
-        of each tenth group. ``group`` tests on a tenth of all groups, whatever the files say, so
-        that no group is on two sides. A group's name decides, by its hash.
+        of each tenth group; a clip that the files put nowhere takes no part. ``group`` tests on a
+        tenth of all groups, whatever the files say, so that no group is on two sides. A group's
+        name decides, by its hash.
     """
-    tenths = {clip.group: _tenth(clip.group) for clip in clips.values()}
-    if split == "group":
-        tests = {name for name, clip in clips.items() if tenths[clip.group] == 1}
-    else:
-        tests = {name for name, clip in clips.items() if clip.place == "test"}
+    by_group = {0: "validation", 1: "test"} if split == "group" else {0: "validation"}
+    fixed = () if split == "group" else ("test", "none")
     return {
-        name: "test" if name in tests else "train" if tenths[clip.group] else "validation"
+        name: clip.place if clip.place in fixed else by_group.get(tenth(clip.group), "train")
         for name, clip in clips.items()
     }
 
 
-def _tenth(group: str) -> int:
+def tenth(group: str) -> int:
+    """Return a number from 0 to 9 that the hash of a group's name decides."""
     return int(hashlib.sha256(group.encode()).hexdigest(), 16) % 10

@@ -190,8 +190,11 @@ def read_clip(name: str, root: Path, sample_rate: int, pictures: str) -> dict[st
             raise ValueError(f"{path} is a Git LFS pointer: run `git lfs pull` in {root}")
     wave = audio.load_wave(wave_path, sample_rate)
     if pictures == "jpg":
-        return {"wave": wave, "visual": video.middle_of_folder(root / PICTURES / name, FRAME_SIZE)}
-    return {"wave": wave, "visual": video.middle_of_video(video_path, pictures, FRAME_SIZE)}
+        return {
+            "wave": wave,
+            "visual": video.middles_of_folder(root / PICTURES / name, FRAME_SIZE)[0],
+        }
+    return {"wave": wave, "visual": video.middles_of_video(video_path, pictures, FRAME_SIZE)[0]}
 
 
 def missing_files(names: Collection[str], root: Path, pictures: str) -> list[tuple[str, Path]]:

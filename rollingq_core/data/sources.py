@@ -56,11 +56,17 @@ class Source:
             return load(**{**self.options, **seeds, **options})
 
 
+def _large(about: str, load: str, options: Mapping[str, Any] | None = None) -> Source:
+    """Return the source of a dataset at the paper's input sizes, with published splits."""
+    return Source(about, load, options or {}, seeded=False, full_size=True)
+
+
 THEO = {"held_out_speaker": "theo"}
 QUIET = {"token_noise": 0.0}
 VISUAL_TEXT = {"modalities": ("visual", "text")}
 AUDIO_TEXT = {"modalities": ("audio", "text")}
 SEVEN = {"known_digits": 7}
+NEAR, FAR = {"known": "near"}, {"known": "far"}
 SOURCES = {
     "synthetic": Source("tokens drawn at random, audio louder than vision", "synthetic"),
     "digits": Source("small digits, spoken (synthesised) and written; ships with it", "digits"),
@@ -77,10 +83,21 @@ SOURCES = {
         "the same, tested on an unheard speaker", "avmnist_pretrained", THEO
     ),
     "avmnist_full": Source("avmnist at the paper's input sizes", "avmnist_full", full_size=True),
-    "cremad": Source("CREMA-D, acted emotions", "cremad", seeded=False, full_size=True),
+    "cremad": _large("CREMA-D, acted emotions", "cremad"),
+    "kinetics_sounds": _large(
+        "Kinetics-Sounds, filmed actions that can be heard", "kinetics_sounds"
+    ),
+    "ucf101": _large("UCF-101, filmed actions and their optical flow", "ucf101"),
+    "ucf101-near": _large("the same, of which 51 of 101 are unknown", "ucf101", NEAR),
+    "hmdb51": _large("HMDB51, filmed actions and their optical flow", "hmdb51"),
+    "hmdb51-near": _large("the same, of which 26 of 51 are unknown", "hmdb51", NEAR),
+    "hmdb51-far": _large("the same, and UCF-101's actions are unknown", "hmdb51", FAR),
     "mosi": Source("CMU-MOSI, opinions heard, seen and read", "mosi"),
     "mosi-visual-text": Source("the same, seen and read", "mosi", VISUAL_TEXT),
     "mosi-audio-text": Source("the same, heard and read", "mosi", AUDIO_TEXT),
+    "mosei": Source("CMU-MOSEI, opinions heard, seen and read", "mosei", seeded=False),
+    "mosei-visual-text": Source("the same, seen and read", "mosei", VISUAL_TEXT, seeded=False),
+    "mosei-audio-text": Source("the same, heard and read", "mosei", AUDIO_TEXT, seeded=False),
 }
 
 

@@ -25,13 +25,21 @@ class Standardise:
 class Pictures:
     """From stored pictures to what a backbone trained on ImageNet expects.
 
+    A clip's pictures come out one below the other: a backbone cuts them into patches all the same,
+    and each patch has a position of its own.
+
     Parameters
     ----------
     augment
         True cuts and flips at random, anew each time (torch's global generator draws): a piece of
-        8 to 100 % of the area, scaled to the full size, mirrored half the time. False scales the
-        whole picture, which changes its proportions if it isn't square.
+        8 to 100 % of the area, scaled to the full size, mirrored half the time; of one clip the
+        same piece in all pictures. False scales the whole picture, which changes its proportions
+        if it isn't square.
     """
+
+    channels = 3
+    means: tuple[float, ...] = IMAGENET_MEAN
+    deviations: tuple[float, ...] = IMAGENET_STD
 
     def __init__(self, augment: bool) -> None:
         # Here, as torchvision takes long to load, and most datasets need none of it.
@@ -42,22 +50,47 @@ class Pictures:
         self.crop = v2.RandomResizedCrop(SIDE)
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """Return float32 ``[B, 3, 224, 224]`` of uint8 ``[B, H, W, 1 or 3]``."""
-        pictures = batch.permute(0, 3, 1, 2)
+        """Return float32 ``[B, 3, T 224, 224]`` of uint8 ``[B, T, H, W, 1 or 3]``.
+
+        Without T, the batch has one picture a clip.
+        """
+        clips = batch if batch.dim() == 5 else batch[:, None]
+        clips = clips.permute(0, 1, 4, 2, 3)
+        mirrored = torch.zeros(len(clips), dtype=torch.bool)
         if self.augment:
             # Asked for each step by itself, the transforms take half the time.
-            pictures = torch.stack(
-                [
-                    self.crop.transform(picture, self.crop.make_params([picture]))
-                    for picture in pictures
-                ]
+            clips = torch.stack(
+                [self.crop.transform(clip, self.crop.make_params([clip])) for clip in clips]
             )
-            mirrored = torch.rand(len(pictures)) < 0.5
-            pictures[mirrored] = pictures[mirrored].flip(-1)
+            mirrored = torch.rand(len(clips)) < 0.5
+            clips[mirrored] = clips[mirrored].flip(-1)
         else:
-            pictures = self.resize(pictures)
+            clips = self.resize(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+        columns = clips.transpose(1, 2).flatten(2, 3)
         # Bytes are brought into their order before they become four times as large.
-        pictures = pictures.expand(-1, 3, -1, -1).contiguous().to(torch.float32)
-        for colour, mean, deviation in zip(range(3), IMAGENET_MEAN, IMAGENET_STD, strict=True):
-            pictures[:, colour].sub_(255 * mean).div_(255 * deviation)
+        pictures = columns.expand(-1, self.channels, -1, -1).contiguous().to(torch.float32)
+        for channel, mean, deviation in zip(
+            range(self.channels), self.means, self.deviations, strict=True
+        ):
+            pictures[:, channel].sub_(255 * mean).div_(255 * deviation)
+        return self.after_mirror(pictures, mirrored)
+
+    def after_mirror(self, pictures: Tensor, mirrored: Tensor) -> Tensor:
+        """Return the pictures with what else changes in a mirror."""
+        return pictures
+
+
+class Flow(Pictures):
+    """From stored optical flow, ``[B, T, H, W, 2]``, to ``[B, 2, T 224, 224]``.
+
+    A byte x stands for the movement (x - 128) / 128, to the right and downward. In a mirror what
+    moves to the right moves to the left.
+    """
+
+    channels = 2
+    means, deviations = (128 / 255,) * 2, (128 / 255,) * 2
+
+    def after_mirror(self, pictures: Tensor, mirrored: Tensor) -> Tensor:
+        """Return the flow with its first channel negated where it was mirrored."""
+        pictures[mirrored, 0] *= -1
         return pictures

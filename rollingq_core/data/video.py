@@ -1,20 +1,22 @@
-"""The picture that stands for a clip: the middle one of those at one a second.
+"""The pictures that stand for a clip: the middle ones of equal parts of it, and its sound.
 
-Kept is the first picture of each second, as in the published preparation of CREMA-D; of the n
-kept ones, counted from 0, the picture n // 2.
+Kept is the first picture of each second, as in the published preparation of CREMA-D, or of each
+fraction of one. Of the n kept ones, counted from 0, the i-th of k parts is told by the picture
+(2 i + 1) n // (2 k): of one part, n // 2.
 """
 
 import math
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from rollingq_core._checks import require_choice
+from rollingq_core._checks import require_choice, require_integer
 from rollingq_core.data.container import require_whole
 from rollingq_core.data.listing import data_files
 
@@ -40,8 +42,16 @@ def available_decoder() -> str | None:
     return "ffmpeg" if shutil.which("ffmpeg") else None
 
 
-def middle_of_video(path: str | Path, decoder: str, size: tuple[int, int]) -> np.ndarray:
-    """Return the middle picture of a video, all of which is decoded.
+def middles_of_video(
+    path: str | Path,
+    decoder: str,
+    size: tuple[int, int],
+    count: int = 1,
+    *,
+    per_second: int = 1,
+    mode: str = "RGB",
+) -> np.ndarray:
+    """Return the middle pictures of equal parts of a video, all of which is decoded.
 
     Parameters
     ----------
@@ -50,64 +60,121 @@ def middle_of_video(path: str | Path, decoder: str, size: tuple[int, int]) -> np
     decoder : {"pyav", "ffmpeg"}
         What decodes it.
     size : (int, int)
-        Height and width to scale it to.
+        Height and width to scale them to.
+    count : int
+        How many; of a short video, some come twice.
+    per_second : int
+        How many pictures of each second to choose from.
+    mode : {"RGB", "L"}
+        Three colours or grey.
 
     Returns
     -------
     np.ndarray
-        uint8 ``[height, width, 3]``.
+        uint8 ``[count, height, width, 3]``, or without the last axis where they are grey.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file, or ``ffmpeg`` is not on the PATH.
     ValueError
-        If it is cut short, can't be decoded, holds no picture, or has another ending.
+        If it is cut short, can't be decoded, holds no picture, or has another ending; or a number
+        below one.
     """
-    path = Path(path)
-    require_choice("decoder", decoder, DECODERS)
-    require_choice("path's ending", path.suffix.lower(), tuple(FORMATS))
-    if not path.is_file():
-        raise FileNotFoundError(f"path: {path} is not a file, expected a video")
-    require_whole(path)
-    pictures = _by_pyav(path) if decoder == "pyav" else _by_ffmpeg(path)
+    require_integer("count", count, at_least=1)
+    require_integer("per_second", per_second, at_least=1)
+    path = _checked(path, decoder)
+    decode = _by_pyav if decoder == "pyav" else _by_ffmpeg
+    pictures = decode(path, per_second)
     if not pictures:
         raise ValueError(f"path: {path} holds no picture, expected a video")
-    return _scaled(pictures[len(pictures) // 2], size)
+    return _stacked([pictures[i] for i in middles(len(pictures), count)], size, mode)
 
 
-def middle_of_folder(folder: str | Path, size: tuple[int, int]) -> np.ndarray:
-    """Return the middle one of a folder's ``.jpg`` or ``.jpeg`` files, sorted by name.
+def middles_of_folder(
+    folder: str | Path, size: tuple[int, int], count: int = 1, *, mode: str = "RGB"
+) -> np.ndarray:
+    """Return the middle ones of equal parts of a folder's ``.jpg`` or ``.jpeg`` files, by name.
 
-    Parameters and result are as in :func:`middle_of_video`.
+    Parameters and result are as in :func:`middles_of_video`.
 
     Raises
     ------
     FileNotFoundError
         If the folder holds none.
     ValueError
-        If that one can't be read, or two names differ only in the case of their ending.
+        If one of them can't be read, or two names differ only in the case of their ending.
     """
+    require_integer("count", count, at_least=1)
     paths = [*data_files(folder, ".jpg", ".jpeg").values()]
     if not paths:
         raise FileNotFoundError(f"folder: {folder} holds no .jpg file, expected at least one")
-    path = paths[len(paths) // 2]
+    return _stacked([_opened(paths[i]) for i in middles(len(paths), count)], size, mode)
+
+
+def middles(number: int, count: int) -> list[int]:
+    """Return the places of the middles of ``count`` equal parts of ``number`` pictures.
+
+    Examples
+    --------
+    >>> middles(10, 3), middles(10, 1), middles(2, 3)
+    ([1, 5, 8], [5], [0, 1, 1])
+    """
+    return [(2 * part + 1) * number // (2 * count) for part in range(count)]
+
+
+def sound_of_video(path: str | Path, decoder: str, sample_rate: int) -> np.ndarray:
+    """Return a video's sound, mono float32 ``[n]`` at the given rate.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or ``ffmpeg`` is not on the PATH.
+    ValueError
+        If it is cut short, can't be decoded, holds no sound, or has another ending.
+    """
+    require_integer("sample_rate", sample_rate, at_least=1)
+    path = _checked(path, decoder)
+    decode = _sound_by_pyav if decoder == "pyav" else _sound_by_ffmpeg
+    wave = decode(path, sample_rate)
+    if not len(wave):
+        raise ValueError(f"path: {path} holds no sound, expected some")
+    if not np.isfinite(wave).all():
+        raise ValueError(f"path: {path} holds sound that is not finite")
+    return wave
+
+
+def _checked(path: str | Path, decoder: str) -> Path:
+    path = Path(path)
+    require_choice("decoder", decoder, DECODERS)
+    require_choice("path's ending", path.suffix.lower(), tuple(FORMATS))
+    if not path.is_file():
+        raise FileNotFoundError(f"path: {path} is not a file, expected a video")
+    require_whole(path)
+    return path
+
+
+def _opened(path: Path) -> Image.Image:
     try:
         with Image.open(path) as picture:
-            return _scaled(picture.convert("RGB"), size)
+            return picture.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"path: {path} can't be read as a picture: {error}") from error
 
 
-def _scaled(picture: Image.Image, size: tuple[int, int]) -> np.ndarray:
+def _stacked(pictures: Sequence[Image.Image], size: tuple[int, int], mode: str) -> np.ndarray:
     height, width = size
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    scaled = [
+        picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR)
+        for picture in pictures
+    ]
+    return np.stack([np.asarray(picture) for picture in scaled])
 
 
-def _by_pyav(path: Path) -> list[Image.Image]:
+def _by_pyav(path: Path, per_second: int) -> list[Image.Image]:
     import av
 
-    pictures, start, second = [], None, -1
+    pictures, start, latest = [], None, -1
     try:
         with av.open(str(path), format=FORMATS[path.suffix.lower()]) as container:
             for packet in container.demux(video=0):
@@ -115,36 +182,64 @@ def _by_pyav(path: Path) -> list[Image.Image]:
                     raise ValueError(f"path: {path} is cut short, expected a complete video")
                 for frame in packet.decode():
                     start = frame.time if start is None else start
-                    now = math.floor(frame.time - start)
-                    if now > second:
+                    now = math.floor((frame.time - start) * per_second)
+                    if now > latest:
                         pictures.append(frame.to_image())
-                        second = now
+                        latest = now
     except (av.error.FFmpegError, IndexError) as error:  # the second: there is no video stream
         raise ValueError(f"path: {path} can't be decoded: {error}") from error
     return pictures
 
 
-def _by_ffmpeg(path: Path) -> list[Image.Image]:
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise FileNotFoundError(f"decoder: ffmpeg is not on the PATH; {INSTALL}")
-    first_of_a_second = (
-        "select='isnan(prev_selected_t)+gt(floor(t-start_t),floor(prev_selected_t-start_t))'"
-    )
+def _sound_by_pyav(path: Path, sample_rate: int) -> np.ndarray:
+    import av
+
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
+    pieces = []
+    try:
+        with av.open(str(path), format=FORMATS[path.suffix.lower()]) as container:
+            if not container.streams.audio:
+                return np.empty(0, dtype=np.float32)
+            for packet in container.demux(audio=0):
+                for frame in packet.decode():
+                    pieces += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+            pieces += [part.to_ndarray()[0] for part in resampler.resample(None)]
+    except av.error.FFmpegError as error:
+        raise ValueError(f"path: {path} can't be decoded: {error}") from error
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.float32)
+
+
+def _by_ffmpeg(path: Path, per_second: int) -> list[Image.Image]:
+    now, latest = (f"floor(({time}-start_t)*{per_second})" for time in ("t", "prev_selected_t"))
+    first_of_each = f"select='isnan(prev_selected_t)+gt({now},{latest})'"
     with tempfile.TemporaryDirectory() as folder:
         # Evenly spaced again, or the gaps that select leaves would be filled with copies.
-        command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file"]
-        command += ["-f", FORMATS[path.suffix.lower()], "-i", f"file:{path.resolve()}", "-an"]
-        command += ["-vf", f"{first_of_a_second},setpts=N/FRAME_RATE/TB", f"{folder}/%05d.png"]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=FFMPEG_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise ValueError(f"path: {path} took ffmpeg over {FFMPEG_SECONDS} s") from error
-        if done.returncode:
-            reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason"]
-            raise ValueError(f"path: {path} can't be decoded: {reason[0]}")
+        kept = ["-an", "-vf", f"{first_of_each},setpts=N/FRAME_RATE/TB", f"{folder}/%05d.png"]
+        _ffmpeg(path, kept)
         pictures = []
         for file in sorted(Path(folder).glob("*.png")):
             with Image.open(file) as picture:
                 pictures.append(picture.convert("RGB"))
     return pictures
+
+
+def _sound_by_ffmpeg(path: Path, sample_rate: int) -> np.ndarray:
+    # With a question mark, a video without sound gives none instead of an error.
+    kept = ["-map", "0:a:0?", "-vn", "-ac", "1", "-ar", str(sample_rate), "-f", "f32le", "-"]
+    return np.frombuffer(_ffmpeg(path, kept), dtype="<f4").astype(np.float32)
+
+
+def _ffmpeg(path: Path, options: Sequence[str]) -> bytes:
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise FileNotFoundError(f"decoder: ffmpeg is not on the PATH; {INSTALL}")
+    command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file"]
+    command += ["-f", FORMATS[path.suffix.lower()], "-i", f"file:{path.resolve()}", *options]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=FFMPEG_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"path: {path} took ffmpeg over {FFMPEG_SECONDS} s") from error
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason"]
+        raise ValueError(f"path: {path} can't be decoded: {reason[0]}")
+    return done.stdout

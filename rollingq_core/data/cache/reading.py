@@ -79,6 +79,8 @@ class CachedDataset(Dataset):
         The rows that are this dataset's samples.
     transforms : mapping of str to callable
         By modality: what makes a float32 batch of the rows as stored, ``[B, ...]``.
+    label_of : sequence of int, optional
+        New labels, by the stored ones.
 
     Raises
     ------
@@ -91,12 +93,14 @@ class CachedDataset(Dataset):
         folder: str | Path,
         rows: Sequence[int] | np.ndarray,
         transforms: Mapping[str, Callable[[Tensor], Tensor]],
+        label_of: Sequence[int] | None = None,
     ) -> None:
         self.folder, self.rows = Path(folder), np.asarray(rows, dtype=np.int64)
         self.transforms = dict(transforms)
         self._arrays = self._open()
-        labels = np.load(self.folder / "labels.npy", allow_pickle=False)
-        self.labels = torch.from_numpy(labels[self.rows])
+        labels = np.load(self.folder / "labels.npy", allow_pickle=False)[self.rows]
+        self.labels = torch.from_numpy(labels if label_of is None else np.array(label_of)[labels])
+        self.outside: dict[str, Dataset] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -136,6 +140,9 @@ def cached_splits(
     split: str,
     transforms: Callable[[dict[str, list[float]], bool], Mapping[str, Callable]],
     patch: dict[str, tuple[int, int]],
+    *,
+    places: Mapping[str, str] | None = None,
+    known: Sequence[str] | None = None,
 ) -> DataSplits:
     """Return a cache's samples split in one of its ways.
 
@@ -152,6 +159,11 @@ def cached_splits(
         standard deviation by modality, and from whether it is the training split.
     patch : dict
         As in :class:`DataSplits`.
+    places : mapping of str to str, optional
+        The place of each item by its name, for a way to split that the cache knows nothing of;
+        items that are not named take no part.
+    known : sequence of str, optional
+        The classes to take; samples of all others lie outside of the test split, and near to it.
 
     Raises
     ------
@@ -159,28 +171,41 @@ def cached_splits(
         If there is no such split, or a part of it is empty.
     """
     manifest = read_manifest(folder)
-    require_choice("split", split, tuple(manifest["splits"]))
-    places = np.array(manifest["splits"][split])
+    if places is None:
+        require_choice("split", split, tuple(manifest["splits"]))
+        of_row = np.array(manifest["splits"][split])
+    else:
+        of_row = np.array([places.get(item, "none") for item in manifest["names"]])
+    scale = manifest["scale"].get(split, {})
+    classes = manifest["classes"] if known is None else list(known)
+    label_of = [classes.index(c) if c in classes else -1 for c in manifest["classes"]]
+    labels = np.load(Path(folder) / "labels.npy", allow_pickle=False)
+    is_known = np.array(label_of)[labels] >= 0
     datasets = {}
     for place in PLACES:
-        rows = np.flatnonzero(places == place)
+        rows = np.flatnonzero((of_row == place) & is_known)
         if not len(rows):
             raise ValueError(f"split: got no {place} sample in {split!r}, expected at least one")
-        views = transforms(manifest["scale"][split], place == "train")
-        datasets[place] = CachedDataset(folder, rows, views)
+        datasets[place] = CachedDataset(folder, rows, transforms(scale, place == "train"), label_of)
+    if not is_known.all():
+        views = transforms(scale, False)
+        datasets["test"].outside["near"] = CachedDataset(folder, np.flatnonzero(~is_known), views)
     return DataSplits(
         name=name,
-        classes=tuple(manifest["classes"]),
+        classes=tuple(classes),
         patch=patch,
         bands=_bands(datasets["train"]),
         # Two ways to split the same samples are two datasets.
-        data_hash=f"{manifest['hash']}-{split}",
+        data_hash="-".join([manifest["hash"], split, *(known or ())]),
         **datasets,  # type: ignore[arg-type]  # in place of datasets that hold tensors
     )
 
 
 def _bands(dataset: CachedDataset) -> dict[str, tuple[int, int]]:
-    """Return patches that cut a sound into seven moments, and a picture into seven bands."""
+    """Return patches that cut a sound into seven moments, and pictures into seven bands."""
     inputs, _ = dataset.__getitems__([0])
-    (bins, frames), (rows, columns) = (inputs[name].shape[-2:] for name in ("audio", "visual"))
-    return {"audio": (bins, frames // 7), "visual": (rows // 7, columns)}
+    sizes = {name: values.shape[-2:] for name, values in inputs.items()}
+    return {
+        name: (height, width // 7) if name == "audio" else (height // 7, width)
+        for name, (height, width) in sizes.items()
+    }
