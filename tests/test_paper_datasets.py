@@ -3,12 +3,9 @@
 import json
 
 import pytest
-import torch
 
 from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
-from rollingq_core.data import load_dataset, ucf101
-from rollingq_core.data.kinetics_sounds import clip_name
 from tests import folders
 
 HOMES = {
