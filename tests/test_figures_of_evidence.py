@@ -165,3 +165,31 @@ def test_a_phones_legend_is_no_wider_than_the_page():
     box = legend.get_window_extent()
     assert 0 <= box.x0 < box.x1 <= narrow.bbox.width
     assert len(legend.get_texts()) == 3
+
+
+def test_gain_by_detection_shows_the_means_of_each_set_and_their_intervals():
+    sets = {"a": ([0.4, 0.6], [1.0, 3.0]), "b": ([0.7, 0.9], [-1.0, -3.0])}
+    (axis,) = plots.gain_by_detection(sets, 0.5, TITLE).axes
+    for (xs, ys), marker in zip(sets.values(), "os", strict=True):
+        assert points(axis, marker=marker) == [(pytest.approx(np.mean(xs)), np.mean(ys))]
+    spans = [path for lines in axis.collections for path in lines.get_paths()]
+    widths = sorted(np.ptp(path.vertices[:, 0]) for path in spans)
+    assert widths[-1] == pytest.approx(2 * mean_interval([0.4, 0.6])[1])
+    assert {text.get_text() for text in axis.figure.legends[0].get_texts()} == {"a", "b"}
+
+
+def test_noise_grid_draws_the_mechanisms_that_are_asked_for():
+    runs = [
+        {"method": "mt", "seed": seed}
+        | {f"{kind} {who}": [0.9, level] for kind, level in rates.items() for who in ("a", "both")}
+        for seed in (0, 1)
+        for rates in [{"mix": 0.5, "zeros": 0.2, "offset": 0.1}]
+    ]
+    record = {"levels": [0, 1], "runs": runs}
+    drawn = plots.noise_grid(record, ["mt"], TITLE, ("zeros", "offset"))
+    ends = [points(axis)[-1] for axis in drawn.axes]
+    assert [round(y) for _, y in ends] == [20, 20, 10, 10]
+    assert [axis.get_ylabel() for axis in drawn.axes[::2]] == [
+        "missing\naccuracy, %",
+        "shifted, then\nmissing\naccuracy, %",
+    ]

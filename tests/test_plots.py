@@ -187,6 +187,9 @@ def drawn(trained, runs, tables):
         "accuracy_by_method": plots.accuracy_by_method(
             {"a": {"runs": runs}, "b": {"runs": runs}}, METHODS, TITLE
         ),
+        "gain_by_detection": plots.gain_by_detection(
+            {"a": ([0.4, 0.5], [1.0, 2.0]), "b": ([0.7, 0.6], [-1.0, 0.0])}, 0.5, TITLE
+        ),
         "noise_grid": plots.noise_grid(
             {"levels": LEVELS, "runs": tables["table3"]}, METHODS, TITLE
         ),

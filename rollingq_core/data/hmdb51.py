@@ -126,7 +126,8 @@ def _far(dataset: Actions, folder: Path) -> CachedDataset:
     labels = np.load(folder / "labels.npy", allow_pickle=False)
     is_far = np.isin(labels, [manifest["classes"].index(name) for name in FAR_CLASSES])
     tests = np.array(manifest["splits"]["published"]) == "test"
-    return CachedDataset(folder, np.flatnonzero(is_far & tests), dataset.transforms({}, False))
+    rows, views = np.flatnonzero(is_far & tests), dataset.transforms({}, False)
+    return CachedDataset(folder, rows, views, [0] * len(manifest["classes"]))
 
 
 HMDB51 = Hmdb51()

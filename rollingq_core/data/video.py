@@ -17,8 +17,10 @@ import numpy as np
 from PIL import Image
 
 from rollingq_core._checks import require_choice, require_integer
+from rollingq_core.data.compiled import load_librosa
 from rollingq_core.data.container import require_whole
 from rollingq_core.data.listing import data_files
+from rollingq_core.data.sound_file import read_whole
 
 DECODERS = ("pyav", "ffmpeg")
 # The only containers that a decoder may look for: some others name further files to open.
@@ -124,7 +126,7 @@ def middles(number: int, count: int) -> list[int]:
 
 
 def sound_of_video(path: str | Path, decoder: str, sample_rate: int) -> np.ndarray:
-    """Return a video's sound, mono float32 ``[n]`` at the given rate.
+    """Return a video's sound, float32 ``[n]`` at the given rate, its channels averaged.
 
     Raises
     ------
@@ -136,12 +138,14 @@ def sound_of_video(path: str | Path, decoder: str, sample_rate: int) -> np.ndarr
     require_integer("sample_rate", sample_rate, at_least=1)
     path = _checked(path, decoder)
     decode = _sound_by_pyav if decoder == "pyav" else _sound_by_ffmpeg
-    wave = decode(path, sample_rate)
+    wave, found_rate = decode(path)
     if not len(wave):
         raise ValueError(f"path: {path} holds no sound, expected some")
     if not np.isfinite(wave).all():
         raise ValueError(f"path: {path} holds sound that is not finite")
-    return wave
+    if found_rate == sample_rate:
+        return wave
+    return load_librosa().resample(wave, orig_sr=found_rate, target_sr=sample_rate)
 
 
 def _checked(path: str | Path, decoder: str) -> Path:
@@ -191,22 +195,24 @@ def _by_pyav(path: Path, per_second: int) -> list[Image.Image]:
     return pictures
 
 
-def _sound_by_pyav(path: Path, sample_rate: int) -> np.ndarray:
+def _sound_by_pyav(path: Path) -> tuple[np.ndarray, int]:
     import av
 
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
+    silence = np.empty(0, dtype=np.float32)
+    as_floats = av.AudioResampler(format="fltp")
     pieces = []
     try:
         with av.open(str(path), format=FORMATS[path.suffix.lower()]) as container:
             if not container.streams.audio:
-                return np.empty(0, dtype=np.float32)
+                return silence, 1
+            rate = container.streams.audio[0].rate
             for packet in container.demux(audio=0):
                 for frame in packet.decode():
-                    pieces += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-            pieces += [part.to_ndarray()[0] for part in resampler.resample(None)]
+                    # A mean of our own: a decoder's mix of channels is louder than they are.
+                    pieces += [part.to_ndarray().mean(axis=0) for part in as_floats.resample(frame)]
     except av.error.FFmpegError as error:
         raise ValueError(f"path: {path} can't be decoded: {error}") from error
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.float32)
+    return np.concatenate([silence, *pieces]), rate
 
 
 def _by_ffmpeg(path: Path, per_second: int) -> list[Image.Image]:
@@ -223,13 +229,20 @@ def _by_ffmpeg(path: Path, per_second: int) -> list[Image.Image]:
     return pictures
 
 
-def _sound_by_ffmpeg(path: Path, sample_rate: int) -> np.ndarray:
-    # With a question mark, a video without sound gives none instead of an error.
-    kept = ["-map", "0:a:0?", "-vn", "-ac", "1", "-ar", str(sample_rate), "-f", "f32le", "-"]
-    return np.frombuffer(_ffmpeg(path, kept), dtype="<f4").astype(np.float32)
+def _sound_by_ffmpeg(path: Path) -> tuple[np.ndarray, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder, "sound.wav")
+        try:
+            _ffmpeg(path, ["-map", "0:a:0", "-c:a", "pcm_f32le", str(sound)])
+        except ValueError as error:
+            if "matches no streams" not in str(error):
+                raise
+            return np.empty(0, dtype=np.float32), 1
+        samples, rate = read_whole(sound)
+    return samples.mean(axis=1), rate
 
 
-def _ffmpeg(path: Path, options: Sequence[str]) -> bytes:
+def _ffmpeg(path: Path, options: Sequence[str]) -> None:
     program = shutil.which("ffmpeg")
     if program is None:
         raise FileNotFoundError(f"decoder: ffmpeg is not on the PATH; {INSTALL}")
@@ -240,6 +253,5 @@ def _ffmpeg(path: Path, options: Sequence[str]) -> bytes:
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"path: {path} took ffmpeg over {FFMPEG_SECONDS} s") from error
     if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason"]
-        raise ValueError(f"path: {path} can't be decoded: {reason[0]}")
-    return done.stdout
+        reason = done.stderr.decode(errors="replace").strip() or "no reason"
+        raise ValueError(f"path: {path} can't be decoded: {' '.join(reason.splitlines())}")

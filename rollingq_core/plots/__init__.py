@@ -38,6 +38,7 @@ with needs("plots"):
         conflict_bars,
         detection_dots,
         differences_by_set,
+        gain_by_detection,
         noise_grid,
         values_by_set,
     )
@@ -92,6 +93,7 @@ __all__ = [
     "encoder_gradients",
     "epoch_curves",
     "figure",
+    "gain_by_detection",
     "gains_by_set",
     "gradients_by_block",
     "initial_balance",

@@ -24,7 +24,15 @@ from rollingq_core.statistics import (
 from rollingq_core.tables import Table
 
 Records = Mapping[str, Mapping[str, Any]]
-MECHANISMS = {"mix": "mixed in", "add": "added", "replace": "replaced"}
+MECHANISMS = {
+    "mix": "mixed in",
+    "add": "added",
+    "replace": "replaced",
+    "zeros": "missing",
+    "offset": "shifted, then\nmissing",
+}
+# Of sets, whose colours would be those of modalities.
+MARKERS = "osD^vPX*"
 
 
 def _dots(axis, places, columns: Sequence[Sequence[float]], method: str, **options) -> None:
@@ -66,7 +74,12 @@ def detection_dots(records: Records, methods: Sequence[str], title: str) -> Figu
     return made
 
 
-def noise_grid(record: Mapping[str, Any], methods: Sequence[str], title: str) -> Figure:
+def noise_grid(
+    record: Mapping[str, Any],
+    methods: Sequence[str],
+    title: str,
+    mechanisms: Sequence[str] = ("mix", "add", "replace"),
+) -> Figure:
     """Draw accuracy over the noise level: a row a mechanism, a column for who gets the noise.
 
     Parameters
@@ -77,11 +90,13 @@ def noise_grid(record: Mapping[str, Any], methods: Sequence[str], title: str) ->
         Which to draw.
     title
         The finding.
+    mechanisms
+        What the noise does, a row each.
     """
     targets = [name.removeprefix("mix ") for name in record["runs"][0] if name.startswith("mix ")]
-    size = (len(MECHANISMS), len(targets), 5.6)
+    size = (len(mechanisms), len(targets), 1.4 * len(mechanisms) + 1.4)
     with figure(*size, stacks=False, sharex=True, sharey=True, squeeze=False) as (made, axes):
-        for row, (mechanism, name) in zip(axes, MECHANISMS.items(), strict=True):
+        for row, mechanism in zip(axes, mechanisms, strict=True):
             for axis, target in zip(row, targets, strict=True):
                 for method in methods:
                     curves = np.array(
@@ -90,7 +105,7 @@ def noise_grid(record: Mapping[str, Any], methods: Sequence[str], title: str) ->
                     means, halves = np.array([mean_interval(c) for c in 100 * curves.T]).T
                     style = METHODS[method] | {"markersize": 3, "linewidth": 1.4}
                     axis.errorbar(record["levels"], means, halves, capsize=1.5, **style)
-            row[0].set_ylabel(f"{name}\naccuracy, %", fontsize=9)
+            row[0].set_ylabel(f"{MECHANISMS[mechanism]}\naccuracy, %", fontsize=9)
         for axis, target in zip(axes[0], targets, strict=True):
             axis.set_title(f"noise in {target}", loc="center", fontsize=9.5)
         for axis in axes[-1]:
@@ -99,6 +114,36 @@ def noise_grid(record: Mapping[str, Any], methods: Sequence[str], title: str) ->
             words = [f"{level:g}" if i % 2 == 0 else "" for i, level in enumerate(record["levels"])]
             axis.set_xticks(record["levels"], words)
         legend_below(made, axes[0, 0], 3)
+        made.suptitle(title, fontsize=11)
+    return made
+
+
+def gain_by_detection(
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]], blind: float, title: str
+) -> Figure:
+    """Draw what a turn gains over how well attention noticed noise without one, a point a set.
+
+    Parameters
+    ----------
+    points
+        By set: how well vanilla's attention notices, and the gain in points, over seeds.
+    blind
+        Where attention notices nothing.
+    title
+        The finding.
+    """
+    with figure(1, 1, 3.4) as (made, axes):
+        axes.axhline(0, color=COLOURS["noise"], linewidth=0.8)
+        axes.axvline(blind, color=COLOURS["noise"], linewidth=0.8)
+        for (name, columns), marker in zip(points.items(), MARKERS, strict=False):
+            (x, x_half), (y, y_half) = map(mean_interval, columns)
+            axes.errorbar(
+                x, y, xerr=x_half, yerr=y_half, capsize=2, linestyle="none", marker=marker,
+                color=INK, label=name,
+            )  # fmt: skip
+        axes.set_xlabel("AUROC of vanilla's attention on noise")
+        axes.set_ylabel("RollingQ minus vanilla, points")
+        legend_below(made, axes, 3)
         made.suptitle(title, fontsize=11)
     return made
 

@@ -189,7 +189,9 @@ def cached_splits(
         datasets[place] = CachedDataset(folder, rows, transforms(scale, place == "train"), label_of)
     if not is_known.all():
         views = transforms(scale, False)
-        datasets["test"].outside["near"] = CachedDataset(folder, np.flatnonzero(~is_known), views)
+        others = np.flatnonzero(~is_known)
+        # Their labels say nothing.
+        datasets["test"].outside["near"] = CachedDataset(folder, others, views, [0] * len(label_of))
     return DataSplits(
         name=name,
         classes=tuple(classes),
