@@ -144,6 +144,10 @@ PAPER = Setting(
     spacing=1,
     dim=768,
 )
+# How often the paper turns at most, where that is not once (its Appendix B), and the width of its
+# transformers for sequences.
+PAPER_ROTATIONS = {"kinetics_sounds": 3}
+SEQUENCE_DIM = 120
 # For tests: seconds, and a rotation after the only epoch.
 SMOKE = Setting(
     TrainingConfig(epochs=1, batch_size=16),

@@ -6,6 +6,9 @@ import pytest
 
 from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
+from rollingq_core.data import mosei
+from rollingq_core.models.backbones import SequenceTransformer
+from rollingq_core.runs.description import RunDescription
 from tests import folders
 
 HOMES = {
@@ -53,3 +56,23 @@ def test_from_files_to_answers_by_commands(name, data_root, tmp_path, monkeypatc
     rates = [x for key, value in record["runs"][0].items() if " " in key for x in value]
     assert len(rates) >= 5 * 5 * 3
     assert all(0 <= rate <= 1 for rate in rates)
+
+
+def test_the_papers_model_of_sequences(data_root, monkeypatch):
+    monkeypatch.setenv("ROLLINGQ_DATA", str(data_root))
+    mosei.prepare()
+    run = RunDescription.of_profile("mosei", "mt+rollingq", "gpu")
+    data = run.load_data()
+    model = run.prepare(data, fresh=True).model
+    for name, features in (("audio", 74), ("visual", 35), ("text", 300)):
+        encoder = model.encoders[name]
+        assert isinstance(encoder, SequenceTransformer)
+        assert (encoder.dim, encoder.length, len(encoder.blocks.layers)) == (120, 50, 4)
+        assert encoder.embed.in_features == features
+    inputs, _ = data.train.__getitems__([0, 1])
+    assert model.eval()(inputs).fusion.share.shape == (2, 3)
+
+
+@pytest.mark.parametrize(("name", "turns"), [("kinetics_sounds", 3), ("cremad", 1), ("mosei", 1)])
+def test_the_papers_limits_of_turns(name, turns):
+    assert RunDescription.of_profile(name, "mt+rollingq", "gpu").setting.max_rotations == turns

@@ -16,6 +16,8 @@ from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.settings import (
     LARGEST_SEED,
     PAPER,
+    PAPER_ROTATIONS,
+    SEQUENCE_DIM,
     SETTINGS,
     SMOKE,
     Setting,
@@ -27,6 +29,7 @@ with needs("train", "data"):
     from rollingq_core.data.sources import is_file_name, load_dataset
     from rollingq_core.data.store import sha256_file, verify_file
     from rollingq_core.methods import METHODS, Schedule
+    from rollingq_core.models.built import build_vit_model
     from rollingq_core.models.paper import build_paper_model, build_small_paper_model
     from rollingq_core.models.small import build_model, input_shapes
     from rollingq_core.runs.run import Prepared, prepare
@@ -46,7 +49,15 @@ def _book(data: DataSplits, setting: Setting, seed: int, **options: Any) -> Mult
     return build_model(replace(data, patch=data.bands or data.patch), setting, seed, **options)
 
 
-def _paper(data: DataSplits, setting: Setting, seed: int, **options: Any) -> MultimodalModel:
+def _paper(
+    data: DataSplits, setting: Setting, seed: int, pretrained: bool = False, **options: Any
+) -> MultimodalModel:
+    if data.patch is None:  # sequences, for which the paper has a transformer from scratch
+        if "weights" in options:
+            raise ValueError("weights: got a file for encoders of sequences, expected None")
+        narrow = replace(setting, dim=SEQUENCE_DIM)
+        return build_vit_model(data, narrow, seed, **options)
+    options |= {"pretrained": pretrained}
     return build_paper_model(data, cls_std=setting.cls_std, seed=seed, **options)
 
 
@@ -133,7 +144,11 @@ class RunDescription:
         name = profile or current_profile()
         require_choice("profile", name, tuple(PROFILES))
         chosen = PROFILES[name]
-        return cls(data, method, name, seed, chosen.setting, chosen.pretrained)
+        setting = chosen.setting
+        if setting == PAPER:
+            limit = PAPER_ROTATIONS.get(data, PAPER.max_rotations)
+            setting = replace(setting, max_rotations=limit)
+        return cls(data, method, name, seed, setting, chosen.pretrained)
 
     def load_data(self, name: str | None = None) -> DataSplits:
         """Return its dataset, or that of another name, in the size of its profile.
