@@ -19,7 +19,8 @@
 # You will learn
 #
 # - what the paper's model is, piece by piece, and what one epoch of it costs,
-# - to prepare CREMA-D once, and to find out what is wrong with a copy of it,
+# - to choose one of the paper's datasets, to prepare it once, and to find out what is wrong with a copy of it,
+# - to know before a run starts what it will take,
 # - to train it from the notebook or by one command, on a machine that may vanish at any moment,
 # - what the same comparison says at the paper's input sizes with encoders that a CPU can train,
 # - to set your own numbers beside the paper's.
@@ -139,44 +140,113 @@ print(f"about {days:.1f} days on one thread")
 # columns below are empty until you fill them, and everything that is shown as measured was measured on a CPU.
 # The commands that fill them are at the end.
 #
-# ## The data
+# ## Your machine
 #
-# **CREMA-D**: 7442 short clips, in which 91 actors speak twelve sentences in six emotions. Its media lie in
-# Git LFS and can't be fetched automatically. You need, in one folder,
-#
-# - `AudioWAV/` and `VideoFlash/` of the [dataset's repository](https://github.com/CheyneyComputerScience/CREMA-D):
-#   `git lfs install`, then clone;
-# - `train.csv` and `test.csv`, the split that most papers use: fetched by `prepare` if they are missing.
-#
-# Put the folder at `CREMA-D` under the data root (`ROLLINGQ_DATA`), or give it by `--root`. Two things to know
-# about the published split: all 91 actors are on both sides, so it does not test new speakers, and it has no
-# validation part. This book carves one from its training part, by actor; `split="speaker"` is a split whose test
-# actors are never heard in training.
-#
-# **Spoken and handwritten digits at the same sizes** (`avmnist_full`) go through the very same code: the same
-# spectrograms, the same cache, the same transforms. They are downloaded where they are missing.
+# Of a GPU, its memory decides. On 15 GiB, as a Colab T4 has, each batch is cut into four whose gradients add up, and
+# two processes read ahead; with more, batches stay whole. The precision is bfloat16 where the GPU computes in it.
 
 # %%
-from rollingq_core.data import cremad, cremad_files
+import os
+
 from rollingq_core.runs.description import RunDescription, current_profile
+from rollingq_core.training import Machine
 
 # %%
 profile = current_profile()
-folder = cremad_files.folder_of()
-if folder.is_dir() and profile != "cpu":
-    DATA = "cremad"
-else:  # the stand-in of this page, or what can be downloaded
+on_gpu = profile == "gpu" and torch.cuda.is_available()
+
+
+def machine_of(memory_gib, has_bf16):
+    small = memory_gib < 24
+    return Machine(
+        accelerator="auto",
+        precision="bf16-mixed" if has_bf16 else "16-mixed",
+        accumulate=4 if small else 1,
+        workers=2 if small else 8,
+    )
+
+
+# %%
+if on_gpu:
+    device = torch.cuda.get_device_properties(0)
+    fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    machine = machine_of(device.total_memory / 2**30, fast)
+    print(device.name, machine)
+else:
+    machine = Machine()
+    print("no GPU is used")
+
+# %% [markdown]
+# ## The data
+#
+# Five datasets of the paper can be prepared. Their media are not ours to hand out, and most can't be fetched automatically. What
+# has to lie where:
+
+# %%
+from importlib import import_module
+from textwrap import fill
+
+from rollingq_core.data.sources import PREPARED
+
+# %% tags=["nbval-check-output"]
+loaders = {name: import_module(f"rollingq_core.data.{name}") for name in PREPARED}
+for name, loader in loaders.items():
+    print(fill(f"{name}: {loader.NEEDS}", 100), end="\n\n")
+
+# %% [markdown]
+# Put the folders under the data root (`ROLLINGQ_DATA`), called `CREMA-D`, `Kinetics-Sounds`, `CMU-MOSEI`, `UCF-101` and `HMDB51`; on Colab the data
+# root may be a folder of your Drive. What the published splits do is not the same everywhere. In CREMA-D all 91 actors are on both sides, so it does not
+# test new speakers; UCF-101's first split keeps films apart, and the lists of MultiOOD {cite}`dong2024multiood` don't. None but CMU-MOSEI has a validation part;
+# this book carves one from the training part, by actor, film or video. `split="group"` (`"speaker"` for CREMA-D) is a split in which none of these
+# is on two sides.
+#
+# How large will a cache be? A clip is stored as it is needed, once: pictures as bytes, spectrograms in half precision.
+
+# %%
+STORED = {  # numbers of bytes of a clip, and clips that were published
+    "cremad": (2 * 257 * 188 + 3 * 240 * 320, 7442),
+    "kinetics_sounds": (2 * 128 * 1024 + 3 * 3 * 240 * 320, 17396),
+    "ucf101": (3 * 5 * 240 * 320, 13320),
+    "hmdb51": (3 * 5 * 240 * 320, 6766),
+}
+
+# %% tags=["nbval-check-output"]
+for name, (size, clips) in STORED.items():
+    total = size * clips / 1e9
+    print(f"{name:16} {size / 1e6:.2f} MB a clip, {clips:,} clips: {total:.1f} GB")
+
+# %% [markdown]
+# Now choose: the first whose folder is there, or the one that `ROLLINGQ_DATASET` names. **Spoken and handwritten digits at the same sizes**
+# (`avmnist_full`) go through the very same code and are downloaded where they are missing. This page, made on a CPU, has the book's digits as a stand-in.
+
+# %%
+there = [name for name, loader in loaders.items() if loader.folder_of().is_dir()]
+DATA = os.environ.get("ROLLINGQ_DATASET") or next(iter(there), None)
+if profile == "cpu" or DATA is None:
     DATA = "avmnist_full" if profile == "gpu" else "digits"
 print(profile, DATA)
 
 # %% [markdown]
-# `verify` reads every clip and names what is missing or damaged. `prepare` computes spectrograms and takes the
-# middle picture of each clip, once, into memory-mapped files; stopped at any moment, it goes on.
+# `verify` reads every clip and names what is missing or damaged. `prepare` computes spectrograms and takes pictures from each clip, once, into
+# memory-mapped files; stopped at any moment, it goes on.
 
 # %%
-if DATA == "cremad":
-    print(cremad.verify(folder, jobs=2, progress=True))
-    print(cremad.prepare(folder, jobs=2, progress=True))
+if DATA in loaders:
+    print(loaders[DATA].verify(jobs=os.cpu_count(), progress=True))
+    print(loaders[DATA].prepare(jobs=os.cpu_count(), progress=True))
+
+# %% [markdown]
+# ## What will it take?
+#
+# A few steps are measured before anything starts: what one step takes, what reading a batch takes, and on a GPU the memory.
+
+# %%
+from rollingq_core.runs.estimate import estimate
+
+# %%
+SEED = 0
+planned = RunDescription.of_profile(DATA, "mt+rollingq", profile, SEED)
+print(estimate(planned, machine))
 
 # %% [markdown]
 # ## A run that may be cut off
@@ -187,26 +257,13 @@ if DATA == "cremad":
 # bit.
 
 # %%
-import os
 import tempfile
 from pathlib import Path
 
-from rollingq_core.training import Machine
-
 # %%
-# For example "/content/drive/MyDrive/rollingq".
+# For example "/content/drive/MyDrive/rollingq", after drive.mount("/content/drive").
 RUNS = Path(os.environ.get("ROLLINGQ_RUNS") or tempfile.mkdtemp())
-SEED = 0
-OPTIONS = {}
-if profile == "gpu" and torch.cuda.is_available():
-    fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    machine = Machine(
-        accelerator="auto",
-        precision="bf16-mixed" if fast else "16-mixed",
-        accumulate=1,  # 4 cuts each batch into four, for a GPU with less memory
-        workers=2,
-    )
-    OPTIONS = {"machine": machine, "progress": True}
+OPTIONS = {"machine": machine, "progress": True} if on_gpu else {}
 
 # %% [markdown]
 # First the baseline. The figure is drawn anew as the run goes on (Figure 15.1).
@@ -295,14 +352,14 @@ for method in ("mt", "mt+rollingq"):
     _, records[method] = evaluate(
         RUNS / f"{DATA}-{method}-{SEED}",
         "noise",
-        device="cuda" if torch.cuda.is_available() and profile == "gpu" else "cpu",
+        device="cuda" if on_gpu else "cpu",
     )
 
 # %% tags=["hide-input"]
 levels = records["mt"]["levels"]
 rows = []
 for method, record in records.items():
-    for target in ("audio", "visual"):
+    for target in vanilla.model.modalities:
         values = record["runs"][0][f"mix {target}"]
         rows.append(
             [f"{method}, noise in {target}", *(f"{100 * x:.1f}" for x in values)]
@@ -325,7 +382,8 @@ from rollingq_core.models.predictions import predict
 tested = RunDescription.of_profile(DATA, "mt", profile, SEED).load_data().test
 
 # %% tags=["nbval-check-output"]
-curve = [100 * x for x in records["mt"]["runs"][0]["mix audio"]]
+FAVOURED = vanilla.favoured
+curve = [100 * x for x in records["mt"]["runs"][0][f"mix {FAVOURED}"]]
 own = 100 * predict(vanilla.model, tested).accuracy
 print(f"level 0 minus the model's own accuracy: {curve[0] - own:.1f} points")
 lost = sum(curve[0] - value > 20 for value in curve)
@@ -339,7 +397,7 @@ assert profile != "cpu" or lost == 3
 # %% tags=["nbval-check-output"]
 import numpy as np
 
-contrast = attention_contrast(vanilla.model, tested, "audio")
+contrast = attention_contrast(vanilla.model, tested, FAVOURED)
 normal, noisy = (share.double().numpy() for share in contrast.share)
 flags = np.repeat([0, 1], len(normal))
 by_hand = np.corrcoef(np.concatenate([normal, noisy]), flags)[0, 1]
@@ -347,11 +405,37 @@ print(f"correlation minus the one by hand: {contrast.pearson - by_hand:.3f}")
 assert np.sign(contrast.pearson) == np.sign(noisy.mean() - normal.mean())
 
 # %% [markdown]
+# ## Seeds and controls, one switch away
+#
+# One seed and no control prove nothing ({doc}`08_controls`). Set `ROLLINGQ_SEEDS` to `0,1,2` and `CONTROLS` to true, and this cell trains
+# and tests all that is missing: for each seed also a random turn by the same angles and uniform attention. What is there already is not trained again.
+
+# %%
+from rollingq_core.methods import METHODS as ALL
+
+CONTROLS = False
+SEEDS = [int(seed) for seed in os.environ.get("ROLLINGQ_SEEDS", "0").split(",")]
+TRAINED = ["mt+rollingq", "mt"] + CONTROLS * ["mt+random_matched", "uniform"]
+
+# %%
+for seed in SEEDS:
+    runs = {}
+    for method in TRAINED:
+        folder, leader = RUNS / f"{DATA}-{method}-{seed}", ALL[method].follows
+        wanted = RunDescription.of_profile(DATA, method, profile, seed)
+        schedule = runs[leader].schedule_for(method) if leader else None
+        runs[method] = train_in(folder, wanted, schedule=schedule, **OPTIONS)
+        for test in ("noise", "correlation"):
+            if not (folder / f"{test}.json").exists():
+                evaluate(folder, test, device="cuda" if on_gpu else "cpu")
+
+# %% [markdown]
 # ## Beside the paper
 #
 # The paper's numbers are quoted, in italics. Table 15.3 has all methods of its Table 1 on CREMA-D; the two rows with a size
-# are those that this chapter trains. In Table 15.4 *yours* fills itself: it reads all records that
-# `evaluate --test noise` wrote for CREMA-D and this profile in folders under `RUNS` (set `ROLLINGQ_RUNS` to keep them).
+# are those that this chapter trains. Table 15.4 fills itself: it reads all records that `evaluate` wrote for the chosen dataset and this profile in
+# folders under `RUNS` (set `ROLLINGQ_RUNS` to keep them), for the paper's Tables 1, 2 and 3: accuracy, the correlation of attention with noise, and
+# accuracy where the favoured modality is noise. Where this edition quotes no number of the paper, there is a dash.
 
 # %% tags=["hide-input", "nbval-check-output"]
 quoted = {run["method"]: run for run in read_record("quoted-cremad")["runs"]}
@@ -373,35 +457,37 @@ Table(
 # %%
 from rollingq_core.runs.folder import evaluated_in
 
-found = evaluated_in(RUNS, "cremad", "noise")
-mine = [record for record in found if record["config"]["profile"] == profile]
+
+def mine(test, method):
+    found = evaluated_in(RUNS, DATA, test)
+    own = [r for r in found if r["config"]["profile"] == profile]
+    return [r["runs"][0] for r in own if r["config"]["method"] == method]
 
 
-# %%
-def cell(values):
-    return f"{100 * sum(values) / len(values):.1f}" if values else "–"
+def cell(values, scale=100, digits=1):
+    mean = scale * sum(values) / max(len(values), 1)
+    return f"{mean:.{digits}f}" if values else "–"
 
 
 # %% tags=["hide-input"]
-from rollingq_core.methods import METHODS as ALL
-
 rows = []
-for method in ("mt", "mt+rollingq"):
-    runs = [r["runs"][0] for r in mine if r["config"]["method"] == method]
+for method in TRAINED:
+    noise, leaning = mine("noise", method), mine("correlation", method)
+    papers = quoted.get(method) if DATA == "cremad" else None
     rows.append(
         [
-            ALL[method].label,
-            f"{100 * quoted[method]['accuracy']:.1f}",
-            cell([run["mix audio"][0] for run in runs]),
-            cell([run["mix audio"][-1] for run in runs]),
-            str(len(runs)),
+            f"{ALL[method].label} ({len(noise)})",
+            f"{100 * papers['accuracy']:.1f}" if papers else "–",
+            cell([run[f"mix {FAVOURED}"][0] for run in noise]),
+            cell([run["pearson"] for run in leaning], 1, 2),
+            cell([run[f"mix {FAVOURED}"][-1] for run in noise]),
         ]
     )
 Table(
-    ["", "paper", "yours", "yours, audio noise", "your runs"],
+    ["(your runs)", "paper", "yours", "correlation", "noise"],
     rows,
-    "CREMA-D, test accuracy in %. Paper: quoted from its Table 1; yours: mean over your runs, clean and where audio "
-    "is noise.",
+    f"Data set {DATA}. Paper: accuracy in %, quoted from its Table 1. Yours, means over your runs: accuracy, correlation of the other "
+    "modalities' mass with noise in the favoured one, and accuracy where that is noise.",
     quoted=["paper"],
 )
 
@@ -548,7 +634,7 @@ for method in METHODS[:3]:
 # Everything above is one command each. In a terminal on the GPU machine, from a clone of the repository:
 #
 # ```text
-# rollingq data verify cremad --root DIR --jobs 8
+# rollingq data verify cremad --root DIR --jobs 8     # or another of the five
 # rollingq data prepare cremad --root DIR --jobs 8
 # rollingq train --data cremad --method mt+rollingq --profile gpu --precision bf16-mixed \
 #     --rho 3 --beta 0.1 --workers 4 --out runs/cremad-mt+rollingq-0

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmarks.cremad_folder import smooth_picture
+from benchmarks.cremad_folder import clip_names, make_folder, smooth_picture
 from rollingq_core.data import hmdb51, kinetics_sounds, mosei_features, ucf101
 from rollingq_core.data.clip_files import tenth
 
@@ -108,14 +108,14 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
 
 
 def make_ucf101(root: Path, classes: Sequence[str] = ("Archery", "YoYo")) -> list[str]:
-    """Write two clips of six groups of each class, and their flow."""
-    chosen = [1, 2, *(int(g[-2:]) for g in groups(4, "Archery_g{:02d}", (0, 2)) if g[-2:] > "07")]
-    names = [
-        f"v_{action}_g{group:02d}_c{clip:02d}"
-        for action in classes
-        for group in dict.fromkeys([*chosen, 9, 10, 12, 14, 15, 16])
-        for clip in (1, 2)
-    ]
+    """Write two clips of seven groups of each class, one of which tests, and their flow."""
+    names = []
+    for action in classes:
+        found = (f"{action}_g{group:02d}" for group in range(8, 26))
+        of_tenth = {tenth(name): name for name in found}
+        chosen = [f"{action}_g01", *(of_tenth[t] for t in sorted(of_tenth)[:6])]
+        assert 0 in of_tenth, "one of them has to validate"
+        names += [f"v_{group}_c{clip:02d}" for group in chosen for clip in (1, 2)]
     for number, name in enumerate(names):
         write_action(root, Path(ucf101.VIDEOS, f"{name}.avi"), name, number)
     return names
@@ -167,3 +167,18 @@ def make_mosei(root: Path, counts: Sequence[int] = (24, 8, 8), protocol: int = 4
     root.mkdir(parents=True, exist_ok=True)
     path = root / mosei_features.FILE
     path.write_bytes(pickle.dumps(mosei_content(counts), protocol=protocol))
+
+
+def make_cremad(root: Path) -> None:
+    """Write CREMA-D in small, with videos."""
+    make_folder(root, clip_names(24), jpgs=False, flvs=True, size=(36, 48))
+
+
+# By dataset: its folder in the data root, and what makes one.
+HOMES = {
+    "cremad": ("CREMA-D", make_cremad),
+    "kinetics_sounds": ("Kinetics-Sounds", make_kinetics_sounds),
+    "mosei": ("CMU-MOSEI", make_mosei),
+    "ucf101": ("UCF-101", make_ucf101),
+    "hmdb51": ("HMDB51", make_hmdb51),
+}

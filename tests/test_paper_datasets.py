@@ -4,32 +4,23 @@ import json
 
 import pytest
 
-from benchmarks.cremad_folder import clip_names, make_folder
 from rollingq_core.__main__ import main
 from rollingq_core.data import mosei
 from rollingq_core.models.backbones import SequenceTransformer
 from rollingq_core.runs.description import RunDescription
 from tests import folders
 
-HOMES = {
-    "cremad": ("CREMA-D", lambda root: make_folder(root, clip_names(24), size=(36, 48))),
-    "kinetics_sounds": ("Kinetics-Sounds", folders.make_kinetics_sounds),
-    "mosei": ("CMU-MOSEI", folders.make_mosei),
-    "ucf101": ("UCF-101", folders.make_ucf101),
-    "hmdb51": ("HMDB51", folders.make_hmdb51),
-}
-
 
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory):
     """A data root that holds all five, none of them prepared."""
     root = tmp_path_factory.mktemp("data")
-    for home, make in HOMES.values():
+    for home, make in folders.HOMES.values():
         make(root / home)
     return root
 
 
-@pytest.mark.parametrize("name", HOMES)
+@pytest.mark.parametrize("name", folders.HOMES)
 def test_from_files_to_answers_by_commands(name, data_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ROLLINGQ_DATA", str(data_root))
     main(["data", "verify", name])

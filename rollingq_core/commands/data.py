@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from rollingq_core.data.sources import SOURCES
+from rollingq_core.data.sources import PREPARED, SOURCES
 from rollingq_core.tables import Table
 
 # What is listed of a reader's own file.
@@ -15,8 +15,6 @@ OWN = (
     "[N, L, p] or [N, p]; and where there are any, masks `{modality}_padding` [N, L], the indices "
     "`train`, `validation` and `test`, and `classes` as text."
 )
-# Datasets that have to be prepared; each is a module that prepares, verifies and loads.
-PREPARED = ("cremad", "kinetics_sounds", "mosei", "ucf101", "hmdb51")
 SPECTROGRAMS = ("code", "paper")
 
 

@@ -100,6 +100,9 @@ SOURCES = {
     "mosei-audio-text": Source("the same, heard and read", "mosei", AUDIO_TEXT, seeded=False),
 }
 
+# Those that have to be prepared first: each is a module that prepares, verifies and loads.
+PREPARED = ("cremad", "kinetics_sounds", "mosei", "ucf101", "hmdb51")
+
 
 def load_dataset(name: str, seed: int = 0, **options: Any) -> DataSplits:
     """Load a dataset by name, or a reader's own from a file.
