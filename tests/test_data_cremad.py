@@ -3,13 +3,8 @@
 import codecs
 import functools
 import http.server
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-import time
 from copy import deepcopy
 from pathlib import Path
 
@@ -28,6 +23,7 @@ from rollingq_core.models.encoders import small_vit
 from rollingq_core.models.multimodal import MultimodalModel
 from rollingq_core.settings import TrainingConfig
 from rollingq_core.training import fit
+from tests.killed import kill_at
 from tests.refused import refused
 
 NAMES = clip_names(24)
@@ -392,53 +388,6 @@ def test_from_videos(tmp_path, monkeypatch):
     assert manifest["count"] == 12
 
 
-# Stops for good where a file's content is on disk but its name is not, or before the last step.
-PAUSE = """
-import itertools, signal, sys
-from pathlib import Path
-import rollingq_core._files as files
-from rollingq_core.__main__ import main
-from rollingq_core.data.cache import building, shards
-
-shards.PART_SIZE = 6
-root, moment, jobs = sys.argv[1:]
-
-def pausing(original):
-    numbers = itertools.count(1)
-
-    def call(*arguments):
-        if moment == f"{original.__name__} {next(numbers)}":
-            Path(root, "reached").touch()
-            signal.pause()
-        return original(*arguments)
-    return call
-
-if __name__ == "__main__":
-    files.os.fsync = pausing(files.os.fsync)
-    building.os.rename = pausing(building.os.rename)
-    shards.tqdm.update = pausing(shards.tqdm.update)
-    main(["data", "prepare", "cremad", "--root", root, "--jobs", jobs])
-"""
-
-
-def kill_at(root, script, moment, jobs):
-    """Run ``prepare`` in a process group of its own and kill it once it is at the moment."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sys.path))}
-    command = [sys.executable, str(script), str(root), moment, jobs]
-    process = subprocess.Popen(
-        command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 180
-    while (
-        not (root / "reached").exists() and process.poll() is None and time.monotonic() < deadline
-    ):
-        time.sleep(0.02)
-    assert process.poll() is None, "it ended before the moment to kill it"
-    assert (root / "reached").exists()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "jobs", "parts"),
@@ -452,13 +401,12 @@ def kill_at(root, script, moment, jobs):
 def test_killed_it_goes_on_and_ends_the_same(root, tmp_path, moment, jobs, parts):
     whole = Path(shutil.copytree(root, tmp_path / "whole"))
     expected = cache.read_manifest(cremad.prepare(whole))
-    script, workplace = tmp_path / "pause.py", root / "cache" / "cremad-code.parts"
-    script.write_text(PAUSE)
+    workplace = root / "cache" / "cremad-code.parts"
 
     def finished():
         return sorted(workplace.glob("*/*.npz"))
 
-    kill_at(root, script, moment, jobs)
+    kill_at("cremad", root, moment, jobs)
     assert not (root / "cache" / "cremad-code").exists()
     with pytest.raises(FileNotFoundError, match="no prepared"):
         cremad.load(root=root)

@@ -20,6 +20,7 @@ from rollingq_core.data import (
 )
 from rollingq_core.data.cache import reading as cache
 from tests import folders
+from tests.killed import kill_at
 from tests.refused import Payload, refused
 
 KS, UCF, HMDB = kinetics_sounds.KINETICS_SOUNDS, ucf101.UCF101, hmdb51.HMDB51
@@ -437,3 +438,26 @@ def test_a_full_disk_leaves_no_arrays(tmp_path, small_disk, capsys):
     message = refused(capsys, "data", "prepare", "mosei", "--root", tmp_path / "mosei")
     assert "the disk is full; make room, and run again" in message
     assert not [path for path in disk.iterdir() if path.stat().st_size and path.suffix == ".npz"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["fsync 1", "fsync 3", "rename 1"])
+def test_killed_while_sounds_are_prepared_it_goes_on_and_ends_the_same(moment, root_of, tmp_path):
+    root = root_of("kinetics_sounds")
+    whole = shutil.copytree(root, tmp_path / "whole")
+    kill_at("kinetics_sounds", root, moment, "1")
+    with pytest.raises(FileNotFoundError, match="no prepared"):
+        kinetics_sounds.load(root=root)
+    found, expected = (cache.read_manifest(kinetics_sounds.prepare(r)) for r in (root, whole))
+    assert found == expected
+    assert [path.name for path in (root / "cache").iterdir()] == ["kinetics_sounds-code"]
+
+
+@pytest.mark.slow
+def test_killed_while_a_pickle_is_converted_no_arrays_are_there(tmp_path):
+    folders.make_mosei(tmp_path)
+    kill_at("mosei", tmp_path, "fsync 1", "1")
+    with pytest.raises(FileNotFoundError, match="no prepared"):
+        mosei.load(root=tmp_path)
+    mosei.prepare(tmp_path)
+    assert len(mosei.load(root=tmp_path).test) == 7

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from rollingq_core.__main__ import main
+from rollingq_core.data import kinetics_sounds
 from rollingq_core.training.checkpoint import load_checkpoint
+from tests import folders
 from tests.test_processes import assert_close
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -86,3 +88,43 @@ def test_a_killed_process_ends_the_command_with_a_message(
     assert process.returncode == (1 if number else -signal.SIGKILL)
     assert message in (tmp_path / "run.err").read_text()
     assert 2 <= len(load_checkpoint(folder / "checkpoint.pt")["history"]) < 500
+
+
+# The book's profile, which has no dropout, on few samples: pictures are then cut once, and not by
+# each process as it draws.
+FEW = """
+import sys
+from dataclasses import replace
+from rollingq_core.__main__ import main
+from rollingq_core.runs.description import PROFILES
+
+PROFILES["cpu"] = replace(PROFILES["cpu"], samples=64)
+if __name__ == "__main__":
+    main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_videos_as_one(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("ROLLINGQ_DATA", str(tmp_path / "data"))
+    folders.make_kinetics_sounds(tmp_path / "data" / "Kinetics-Sounds")
+    kinetics_sounds.prepare()
+    script = tmp_path / "few.py"
+    script.write_text(FEW)
+    command = [str(script), "train", "--data", "kinetics_sounds", "--epochs", "3", "--beta", "0"]
+    clean = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE")}
+    histories = []
+    for name, launcher in (("two", TORCHRUN), ("one", [])):
+        devices = ["--devices", "2" if launcher else "1", "--out", str(tmp_path / name)]
+        subprocess.run(
+            [sys.executable, *launcher, *command, *devices],
+            cwd=root,
+            env=clean | {"PYTHONPATH": str(root), "GLOO_SOCKET_IFNAME": "lo"},
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
+        histories.append(json.loads((tmp_path / name / "history.json").read_text()))
+    assert_close(*histories)
+    turns = [epoch.get("rotation") for epoch in histories[1]]
+    assert any(turns)
