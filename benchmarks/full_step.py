@@ -182,7 +182,8 @@ def main(arguments: list[str] | None = None) -> None:
     path = options.out / f"full-step-{device.type}.json"
     record = {
         "recipe": "full_step",
-        "command": f"python -m benchmarks.full_step --device {device.type} --batch {options.batch}",
+        "command": f"python -m benchmarks.full_step --device {device.type} --batch {options.batch} "
+        f"--repetitions {options.repetitions}" + " --no-compile" * options.no_compile,
         "config": {"batch": options.batch, "threads": torch.get_num_threads()},
         "steps_of_an_epoch": STEPS,
         **provenance(gpu),

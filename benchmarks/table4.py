@@ -76,7 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
     path = options.out / f"table4-{device.type}.json"
     record = {
         "recipe": "table4",
-        "command": f"python -m benchmarks.table4 --device {device.type} --batch {options.batch}",
+        "command": f"python -m benchmarks.table4 --device {device.type} --batch {options.batch} "
+        f"--repetitions {options.repetitions}",
         "config": {"batch": options.batch, "threads": torch.get_num_threads()},
         **provenance(gpu),
         "runs": rows,
