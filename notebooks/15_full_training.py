@@ -674,7 +674,7 @@ Table(["command", "measured on"], rows, "Records of a GPU.")
 # - **The paper's model, its recipe and its data are one command away**, and a run survives being cut off.
 # - **A CPU is no place for it**: the cost above is measured, and the comparison at the paper's input sizes had to make do
 #   with small encoders.
-# - **Not tested here**: the paper's encoders with their pretrained weights, CREMA-D itself, a GPU. No number on this page
+# - **Not tested here**: the paper's encoders with their pretrained weights, its five datasets, a GPU. No number on this page
 #   says what RollingQ does there. The table beside the paper's numbers waits for yours.
 #
 # ## Exercises
