@@ -1,6 +1,7 @@
 """What is wrong with a dataset on disk is said in one line, and nothing is half valid."""
 
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -19,6 +20,7 @@ from rollingq_core.data import (
     video,
 )
 from rollingq_core.data.cache import reading as cache
+from rollingq_core.data.fbank import KINETICS_SOUNDS_CODE
 from tests import folders
 from tests.killed import kill_at
 from tests.refused import Payload, refused
@@ -160,6 +162,52 @@ def test_three_pictures_are_the_middles_and_come_twice_where_there_are_fewer(tmp
     (tmp_path / "none").mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds no \.jpg"):
         video.middles_of_folder(tmp_path / "none", (24, 32), 3)
+
+
+def test_sounds_from_wavs_and_pictures_in_both_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROLLINGQ_DATA", str(tmp_path / "no data"))
+    folders.make_kinetics_sounds(tmp_path, 8, jpgs=True)
+    assert kinetics_sounds.verify(tmp_path).pictures == "jpg"
+    for audio, shape in (("code", (1, 128, 1024)), ("paper", (1, 257, 1004))):
+        kinetics_sounds.prepare(tmp_path, audio)
+        train = load_dataset("kinetics_sounds", root=tmp_path, audio=audio).train
+        inputs, _ = train.__getitems__([0])
+        assert inputs["audio"].shape == (1, *shape)
+        assert inputs["visual"].shape == (1, 3, 672, 224)
+
+
+def test_filter_banks_are_kaldis():
+    wave = folders.tone(3, 2.0).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(wave - wave.mean(), 400)[::160].astype(float)
+    frames -= frames.mean(axis=1, keepdims=True)
+    before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+    power = np.abs(np.fft.rfft((frames - 0.97 * before) * np.hanning(400), 512)) ** 2
+    mel = 1127 * np.log1p(np.arange(257) * 16000 / 512 / 700)
+    edges = np.linspace(1127 * np.log1p(20 / 700), 1127 * np.log1p(8000 / 700), 130)
+    rising, falling = (
+        (mel[:, None] - edges[:-2]) / np.diff(edges)[:-1],
+        (edges[2:] - mel[:, None]) / np.diff(edges)[1:],
+    )
+    energy = power @ np.maximum(0, np.minimum(rising, falling))
+    expected = np.log(np.maximum(energy, np.finfo(np.float32).eps)).T
+    found = KINETICS_SOUNDS_CODE(wave)
+    assert found.shape == (128, 1024)
+    count = expected.shape[1]
+    np.testing.assert_allclose(found[:, :count], (expected + 4.503877) / 10.282552, atol=2e-3)
+    np.testing.assert_allclose(found[:, count:], 4.503877 / 10.282552, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wave", "said"),
+    [
+        (np.zeros(399), "expected [n] with n >= 400"),
+        (np.zeros((2, 800)), "got shape (2, 800)"),
+        (np.full(800, np.nan), "not finite"),
+    ],
+)
+def test_filter_banks_refuse_what_has_no_frame(wave, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        KINETICS_SOUNDS_CODE(wave)
 
 
 @pytest.mark.parametrize(

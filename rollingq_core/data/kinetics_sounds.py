@@ -80,18 +80,18 @@ class KineticsSounds(Clips):
         """Return the clips of Kinetics-400's csv files, or else of the published lists."""
         clips: dict[str, Clip] = {}
         for path, place, read in self._lists(folder):
-            with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-                for number, row in enumerate(csv.reader(file), start=1):
-                    try:
-                        found = read(row, number)
-                    except ValueError as error:
-                        raise ValueError(f"{path}, line {number}: {error}") from error
-                    if found is None:
-                        continue
-                    name, label = found
-                    if name in clips:
-                        raise ValueError(f"{path}, line {number}: {name} is listed a second time")
-                    clips[name] = Clip(label, place, name[:11])
+            lines = path.read_text("utf-8-sig", "replace").splitlines()
+            for number, line in enumerate(lines, start=1):
+                try:
+                    found = read(next(csv.reader([line]), []), number)
+                except (ValueError, csv.Error) as error:
+                    raise ValueError(f"{path}, line {number}: {error}") from error
+                if found is None:
+                    continue
+                name, label = found
+                if name in clips:
+                    raise ValueError(f"{path}, line {number}: {name} is listed a second time")
+                clips[name] = Clip(label, place, name[:11])
         if not clips:
             raise ValueError(f"root: {folder} has split files that list no clip of {self.title}")
         return clips
