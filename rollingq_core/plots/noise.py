@@ -139,7 +139,7 @@ def gain_by_detection(
             (x, x_half), (y, y_half) = map(mean_interval, columns)
             axes.errorbar(
                 x, y, xerr=x_half, yerr=y_half, capsize=2, linestyle="none", marker=marker,
-                color=INK, label=name,
+                markersize=7, elinewidth=1, color=INK, label=name,
             )  # fmt: skip
         axes.set_xlabel("AUROC of vanilla's attention on noise")
         axes.set_ylabel("RollingQ minus vanilla, points")
