@@ -49,6 +49,21 @@ def test_from_files_to_answers_by_commands(name, data_root, tmp_path, monkeypatc
     assert all(0 <= rate <= 1 for rate in rates)
 
 
+def test_unknown_actions_by_commands(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROLLINGQ_DATA", str(tmp_path))
+    folders.make_hmdb51(tmp_path / "HMDB51", ["catch", "clap", "walk"])
+    folders.make_ucf101(tmp_path / "UCF-101", ["YoYo"])
+    for name in ("hmdb51", "ucf101"):
+        main(["data", "prepare", name])
+    for name, kind, classes in (("hmdb51-near", "near", 25), ("hmdb51-far", "far", 43)):
+        run = tmp_path / name
+        main(["train", "--data", name, "--profile", "smoke", "--method", "mt", "--out", str(run)])
+        assert len(json.loads((run / "model.json").read_text())["measured"]["classes"]) == classes
+        main(["evaluate", str(run), "--test", "ood"])
+        (told,) = json.loads((run / "ood.json").read_text())["runs"]
+        assert {key.split()[0] for key in told["auroc"]} == {kind, "mismatched", "noise"}
+
+
 def test_the_papers_model_of_sequences(data_root, monkeypatch):
     monkeypatch.setenv("ROLLINGQ_DATA", str(data_root))
     mosei.prepare()
