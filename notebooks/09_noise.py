@@ -703,12 +703,13 @@ BookFigure(
 # %% [markdown]
 # Read the four rows of speech. Noise in the tokens of *training* teaches. With it, and known speakers, the noise of the test lies little further from what
 # is known than other samples do, vanilla attention leaves it, and RollingQ has nothing to add. Take it away and keep the speakers: now noise lies twice as far,
-# attention reacts less, and RollingQ gains from level 0.25 on. With a new speaker and clean tokens attention goes *to* the noise, before any rotation, and
-# RollingQ gains most. READ_NEWNOISY
+# attention reacts less, and RollingQ gains from level 0.25 on. A new speaker does something of its own: with noisy tokens noise lies as near as before, and still
+# attention hardly notices it, and RollingQ gains. With both, a new voice and clean tokens, attention goes *to* the noise, before any rotation, and RollingQ gains most. By how well
+# attention notices, and by what a turn gains, the four sets stand in the same order, in reverse.
 #
-# So it is not that speech is recorded. What decides on these four sets is what training has made of noise. That is no law: on the digits
-# and on the synthetic tokens attention notices noise better, and RollingQ gains all the same. Nor does it take the anchor: with known speakers and clean tokens a random turn by
-# the same angles is ahead of RollingQ at level 0.5, as the next cell has it.
+# So it is not that speech is recorded. Noisy tokens in training and a known voice both teach vanilla attention to leave the noise, and leave little to gain. That is no
+# law: on the digits and on the synthetic tokens attention notices noise better, and RollingQ gains all the same. Nor does it take the anchor under heavy noise: a random turn by
+# the same angles gains as much there on all four sets, and more on one or two. The next cell has it.
 
 # %% tags=["nbval-check-output"]
 print("RollingQ − random turn, points, by noise level\n")
@@ -849,7 +850,8 @@ differences("calibration", errors, ("mt", "mt+random_matched", "uniform"), digit
 # - **Whether a turn improves the detector.** Clearly so in setting T, where attention is sharp, by a little
 #   even against the random turn. Not clearly on the digits and on speech.
 # - **Whether it makes the model more robust to noisy audio.** Much in setting T, somewhat on the digits, on
-#   recorded speech the more, the less training has met noise. Where its own tokens were noisy already, not at all.
+#   recorded speech the more, the less vanilla attention notices the noise by itself: with noisy tokens in training and
+#   known speakers not at all, with clean tokens and a new speaker most.
 # - **Whether vanilla attention notices noise at all.** Trained on clean tokens and asked about a new speaker, it
 #   goes to the noise; two layers of it, on the digits, notice nothing.
 # - **Whether attention stays a good witness in a conflict.** In setting T it does; on the digits and on
