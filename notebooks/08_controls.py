@@ -913,6 +913,34 @@ for name in deciding:
 # CMU-MOSI, as on the digits, most of the differences between runs have other reasons. Modality dropout shows the limit: it answers far more from vision
 # alone than RollingQ for the new speaker, and is no better under noise, as its attention goes on listening ({doc}`11_masks_and_quag`).
 #
+# ### On ImageNet features
+#
+# The four sets train their encoders from scratch. Is it the same in the regime that is nearest to the paper, a new speaker as ImageNet features (setting I3)? The same
+# methods and questions, at five seeds, as a run costs much more here; corrected among themselves.
+
+# %%
+pretrained = read_record("controls-avmnist-new-speaker-pretrained-I3")
+asked_there = paired_differences(
+    {
+        question: (pretrained["runs"], *pair, accuracy_under(pretrained, 0.5))
+        for question, pair in QUESTIONS.items()
+    }
+)
+
+# %% tags=["nbval-check-output"]
+for question, found in asked_there.items():
+    gained_by = starred(found.mean, found.half)
+    print(f"{question:38} {gained_by:14}", "holds after Holm" * found.holds)
+there = [
+    paired_difference(pretrained["runs"], "mt+rollingq", "mt", value)
+    for value in (accuracy_under(pretrained, 0.5), alone("visual"))
+]
+print("\nRollingQ − vanilla at noise 0.5, and from vision alone:")
+print(*(starred(*pair) for pair in there))
+
+# %% [markdown]
+# READ_PRETRAINED
+#
 # ### What would tuning change?
 #
 # $\rho$, $\beta$ and the limit were taken over, and the training was made for vanilla attention by us. A user would choose them. So both methods were given the
