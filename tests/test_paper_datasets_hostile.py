@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rollingq_core.__main__ import main
 from rollingq_core.data import (
     hmdb51,
     kinetics_sounds,
@@ -32,6 +33,7 @@ KS, UCF, HMDB = kinetics_sounds.KINETICS_SOUNDS, ucf101.UCF101, hmdb51.HMDB51
 def sources(tmp_path_factory):
     base = tmp_path_factory.mktemp("sources")
     folders.make_kinetics_sounds(base / "kinetics_sounds", 8)
+    folders.make_kinetics_sounds(base / "kinetics_sounds_jpg", 8, jpgs=True)
     folders.make_ucf101(base / "ucf101", ["Archery"])
     folders.make_hmdb51(base / "hmdb51", ["catch"])
     return base
@@ -174,6 +176,25 @@ def test_sounds_from_wavs_and_pictures_in_both_settings(tmp_path, monkeypatch):
         inputs, _ = train.__getitems__([0])
         assert inputs["audio"].shape == (1, *shape)
         assert inputs["visual"].shape == (1, 3, 672, 224)
+
+
+@pytest.mark.parametrize("samples", [0, 99, 399])
+def test_a_sound_too_short_for_a_frame_is_named(samples, root_of, capsys):
+    root = root_of("kinetics_sounds_jpg")
+    path = first(root, "*.wav")
+    folders.write_wav(path, np.ones(samples))
+    for action in ("prepare", "verify"):
+        with pytest.raises(SystemExit):
+            main(["data", action, "kinetics_sounds", "--root", str(root)])
+        said = "".join(capsys.readouterr())
+        assert str(path) in said
+        assert (f"holds {samples} samples" if samples else "holds no samples") in said
+
+
+@pytest.mark.parametrize("name", ["ucf101", "hmdb51", "mosei"])
+def test_what_has_no_sound_has_no_spectrograms(name, tmp_path, capsys):
+    message = refused(capsys, "data", "prepare", name, "--root", tmp_path, "--audio", "code")
+    assert "audio: got 'code', expected None, as" in message
 
 
 def test_filter_banks_are_kaldis():

@@ -192,6 +192,8 @@ class Clips(ClipFiles):
     def _audio(self, audio: str | None) -> str | None:
         if audio is None:
             return next(iter(self.spectrograms), None)
+        if not self.spectrograms:
+            raise ValueError(f"audio: got {audio!r}, expected None, as {self.title} has no sound")
         require_choice("audio", audio, tuple(self.spectrograms))
         return audio
 

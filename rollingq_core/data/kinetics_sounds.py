@@ -17,7 +17,7 @@ from rollingq_core.data.audio import KINETICS_SOUNDS_PAPER, Spectrogram
 from rollingq_core.data.cache.shards import Sample
 from rollingq_core.data.clip_files import Clip
 from rollingq_core.data.clips import Clips
-from rollingq_core.data.fbank import KINETICS_SOUNDS_CODE
+from rollingq_core.data.fbank import FRAME, KINETICS_SOUNDS_CODE
 from rollingq_core.data.listing import data_file
 from rollingq_core.data.transforms import Pictures, Standardise
 
@@ -130,10 +130,15 @@ class KineticsSounds(Clips):
         assert spectrogram is not None  # as there are some
         rate, (path, *sound) = spectrogram.sample_rate, _files(name, folder, pictures)
         if pictures == "jpg":
-            wave = audio.load_wave(sound[0], rate)
-            return {"wave": wave, "visual": video.middles_of_folder(path, FRAME_SIZE, FRAMES)}
-        wave = video.sound_of_video(path, pictures, rate)
-        frames = video.middles_of_video(path, pictures, FRAME_SIZE, FRAMES)
+            heard, frames = sound[0], video.middles_of_folder(path, FRAME_SIZE, FRAMES)
+            wave = audio.load_wave(heard, rate)
+        else:
+            heard, frames = path, video.middles_of_video(path, pictures, FRAME_SIZE, FRAMES)
+            wave = video.sound_of_video(heard, pictures, rate)
+        if len(wave) < FRAME:
+            raise ValueError(
+                f"path: {heard} holds {len(wave)} samples of sound, expected at least {FRAME}"
+            )
         return {"wave": wave, "visual": frames}
 
     def stored(self, clip: Sample, spectrogram: Spectrogram | None) -> Sample:

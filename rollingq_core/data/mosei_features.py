@@ -61,7 +61,7 @@ def prepare(
         The disk is full.
     """
     if audio is not None:
-        raise ValueError(f"audio: got {audio!r}, expected None, as {TITLE} has no spectrograms")
+        raise ValueError(f"audio: got {audio!r}, expected None, as {TITLE} has no sound")
     require_integer("jobs", jobs, at_least=1)
     folder = folder_of(root)
     source = folder / FILE
