@@ -45,7 +45,7 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
     get_ipython().run_line_magic("pip", f'install -q "{package} @ git+{url}"')
 
 # %% [markdown]
-# ## Three models, five seeds
+# ## Three models, three seeds
 #
 # At each seed we train three models that start from the same weights and see the same data in the
 # same order: *vanilla*, *RollingQ* (the method of {doc}`05_rolling`), and a control that turns at
@@ -53,41 +53,37 @@ if find_spec("rollingq_core") is None:  # on Colab: install the book's package
 # about the test split twice: as it is, and with all audio replaced by noise.
 
 # %%
-from rollingq_core.data import load_dataset
 from rollingq_core.evaluation import attention_contrast
 from rollingq_core.methods import METHODS as ALL
-from rollingq_core.runs import train
+from rollingq_core.runs.sweep import sweep
 from rollingq_core.settings import SETTINGS
 
 METHODS = ("mt", "mt+rollingq", "mt+random_matched")
 labels = {method: ALL[method].label for method in METHODS}
-SEEDS = range(5)
+SEEDS = range(3)
 
 
 # %%
-def train_and_look(seed):
-    """Return, for each method, its answers on the test split and its training history."""
-    data, events, found = load_dataset("digits", seed=seed), None, {}
-    for method in METHODS:
-        schedule = events if method == "mt+random_matched" else None
-        options = {"setting": SETTINGS["P"], "seed": seed, "schedule": schedule}
-        run = train(method, data, **options)
-        events = run.events or events
-        contrast = attention_contrast(run.model, data.test, "audio", seed=seed)
-        found[method] = contrast, run.result.history
-    return found
+def look(method, seed, run):
+    """Return a trained model's answers on the test split, and its training history."""
+    contrast = attention_contrast(run.model, run.data.test, "audio", seed=seed)
+    return {"found": (contrast, run.result.history)}
 
 
 # %%
-from joblib import Parallel, delayed
-
-runs = Parallel(n_jobs=2)(delayed(train_and_look)(seed) for seed in SEEDS)
+rows = sweep(
+    "digits", SETTINGS["P"], SEEDS, report=look, methods=METHODS, progress=False
+)
+runs = [
+    {row["method"]: row["found"] for row in rows if row["seed"] == seed}
+    for seed in SEEDS
+]
 
 # %%
 contrasts = {method: [run[method][0] for run in runs] for method in METHODS}
 
 # %% [markdown]
-# Seeds 0 to 9 were used to choose the settings, so these five *illustrate*. They are not the
+# Seeds 0 to 9 were used to choose the settings, so these three *illustrate*. They are not the
 # book's evidence. At the end of the chapter twelve other seeds have their say on what was recorded
 # of them.
 #
@@ -140,7 +136,7 @@ def fraction_ahead(answers):
 
 
 # %% tags=["nbval-check-output"]
-print("samples in which the audio key is nearer, lowest of 5 seeds")
+print("samples in which the audio key is nearer, lowest of 3 seeds")
 for method in METHODS:
     normal = min(fraction_ahead(contrast.normal) for contrast in contrasts[method])
     noisy = min(fraction_ahead(contrast.noisy) for contrast in contrasts[method])
@@ -210,7 +206,7 @@ def table(found, caption):
 # %% tags=["nbval-check-output"]
 table(
     normal,
-    "Normal test samples: mean over 597 samples, then mean ± sd over 5 seeds. kᵃ and kᵛ are the "
+    "Normal test samples: mean over 597 samples, then mean ± sd over 3 seeds. kᵃ and kᵛ are the "
     "average keys of a sample. Share is attention mass on audio.",
 )
 
@@ -264,7 +260,7 @@ Table(
         [name, *(difference(method, name) for method in METHODS[1:])]
         for name in ("AIR", "|q|", "|kᵛ|", "share a")
     ],
-    "Normal test samples: mean difference at the same seed ± half width of its 95 % interval, 5 seeds.",
+    "Normal test samples: mean difference at the same seed ± half width of its 95 % interval, 3 seeds.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -438,7 +434,7 @@ change = {
 # %% tags=["nbval-check-output"]
 table(
     change,
-    "From normal audio to noise: mean over 597 samples, then mean ± sd over 5 seeds. By cosine, by "
+    "From normal audio to noise: mean over 597 samples, then mean ± sd over 3 seeds. By cosine, by "
     "norm: the two parts of the change of the mean audio logit. A negative Δ share means that "
     "attention leaves audio when it is noise.",
 )
@@ -460,7 +456,7 @@ assert reaction_difference("by norm")[0] < -0.05
 assert abs(reaction_difference("Δ share a")[0]) < 0.05
 
 # %% tags=["nbval-check-output"]
-print("correlation of audio's share with “audio is noise”, mean of 5 seeds")
+print("correlation of audio's share with “audio is noise”, mean of 3 seeds")
 for method in METHODS:
     found = [contrast.pearson for contrast in contrasts[method]]
     assert -0.7 < min(found) and max(found) < 0
@@ -496,7 +492,7 @@ histories = {
 BookFigure(
     lean_over_epochs(histories, "Turns close the gap, and training opens it again"),
     caption="Above, expected cosine of each modality's average key with the query; below, attention "
-    "shares. Training samples, mean over 5 seeds, band ± one sd. Ticks mark the six rotations.",
+    "shares. Training samples, mean over 3 seeds, band ± one sd. Ticks mark the six rotations.",
     alt="Three columns. In vanilla the audio and visual cosines part within five epochs and stay "
     "apart. Under RollingQ and the random control they swing against each other while rotations "
     "last, and part again afterwards.",
@@ -616,7 +612,7 @@ print("the interval excludes 0:", [name for name, is_so in clear.items() if is_s
 print("it covers 0:", [name for name, is_so in clear.items() if not is_so])
 
 # %% [markdown]
-# The twelve agree with the five. After training with rotations AIR cannot be told from the vanilla
+# The twelve agree with the three. After training with rotations AIR cannot be told from the vanilla
 # model's; the query is about half as long; the share of audio is much lower. When the audio becomes
 # noise, less share leaves it than in the vanilla model (the difference is positive). The
 # correlation of share and noise is a little stronger, but an interval that covers 0 does not let us
@@ -640,7 +636,7 @@ print("it covers 0:", [name for name, is_so in clear.items() if not is_so])
 # attention notices the failure or not, and {doc}`07_training` measures how much that is worth. Nor
 # that the paper's pictures are wrong: its models are far larger, most of them pretrained on images,
 # and trained on recordings. Nothing here was measured on those. The part on cosines and norms under noise rests
-# on five seeds that were used in tuning. One dataset and one kind of noise are enough to doubt a
+# on three seeds that were used in tuning. One dataset and one kind of noise are enough to doubt a
 # mechanism, and not enough to settle it.
 #
 # ## Exercises
