@@ -100,6 +100,11 @@ reproduce: $(STAMP) ## compute the records in results/ again
 	  $(BIN)/python -m rollingq_core reproduce comparison --data $$data || exit 1; \
 	done
 	$(BIN)/python -m rollingq_core reproduce comparison table2 table3 conflict calibration --data synthetic --setting T
+	for data in avmnist-pretrained avmnist-new-speaker-pretrained; do \
+	  $(BIN)/python -m rollingq_core reproduce comparison --data $$data --setting I3 || exit 1; \
+	done
+	$(BIN)/python -m rollingq_core reproduce table1 --data avmnist-pretrained --setting I
+	$(BIN)/python -m rollingq_core reproduce controls --data avmnist-new-speaker-pretrained --setting I3 --seeds 5
 	$(BIN)/python -m rollingq_core reproduce grid
 	$(BIN)/python -m rollingq_core reproduce regimes
 	$(BIN)/python -m rollingq_core reproduce scale --profile cpu --jobs 2

@@ -50,6 +50,7 @@ NAMES = {
     "synthetic-T": "synthetic, T",
 }
 METHODS = ["mt", "mt+rollingq", "mt+random_matched", "mt+random_free", "uniform"]
+SHOWN = ["mt", "mt+rollingq", "mt+random_matched", "uniform"]
 LABELS = {method: ALL[method].label for method in METHODS}
 
 
@@ -316,25 +317,25 @@ from rollingq_core.plots import noise_grid
 BookFigure(
     noise_grid(
         tables["table3"]["digits, P"],
-        METHODS,
+        SHOWN,
         "Digits: a turned query gains under noisy sound, pays under noisy pictures",
     ),
     caption="Embedded digits, setting P: test accuracy over the noise level, mean and 95 % interval over "
     "12 seeds. Rows: what the noise does (mixed in, added, or whole samples replaced). Columns: who gets it.",
-    alt="Nine panels of falling curves for five methods. With noise in audio, uniform attention lies "
-    "highest, then RollingQ, then the random turns and vanilla. With noise in the pictures the order is "
-    "reversed: vanilla and the random turns hardly fall, RollingQ falls a little, uniform most.",
+    alt="Nine panels of falling curves for four methods. With noise in audio, uniform attention lies "
+    "highest, then RollingQ, then the random turn and vanilla. With noise in the pictures the order is "
+    "reversed: vanilla and the random turn hardly fall, RollingQ falls a little, uniform most.",
 )
 
 # %% tags=["hide-input"]
 BookFigure(
     noise_grid(
         tables["table3"]["speech, P"],
-        METHODS,
+        SHOWN,
         "Recorded speech: the curves of all queries lie close together",
     ),
     caption="Recorded speech with MNIST, setting P: as above.",
-    alt="The same nine panels for recorded speech. The four methods with a query nearly coincide in all "
+    alt="The same nine panels for recorded speech. The three methods with a query nearly coincide in all "
     "of them; uniform attention falls faster when the pictures are noisy, and ends highest when audio is.",
 )
 
@@ -342,13 +343,13 @@ BookFigure(
 BookFigure(
     noise_grid(
         tables["table3"]["synthetic, T"],
-        METHODS,
+        SHOWN,
         "Synthetic tokens: a turn gains under noisy sound, and costs little elsewhere",
     ),
     caption="Synthetic tokens, setting T: as above.",
     alt="The same nine panels for the synthetic tokens. With noise in audio mixed in or in whole samples, "
-    "uniform attention ends highest, then RollingQ, the random turns and vanilla. With noise in vision the "
-    "four methods with a query lie close together near the top, and uniform attention falls far below.",
+    "uniform attention ends highest, then RollingQ, the random turn and vanilla. With noise in vision the "
+    "three methods with a query lie close together near the top, and uniform attention falls far below.",
 )
 
 # %% [markdown]
@@ -455,7 +456,6 @@ for label, record in tables["table3"].items():
 
 # %%
 dynamic = read_record("dynamic-digits-P")
-SHOWN = ["mt", "mt+rollingq", "mt+random_matched", "uniform"]
 
 # %% tags=["hide-input"]
 BookFigure(

@@ -238,6 +238,7 @@ def alone(modality):
     return lambda run: 100 * run["alone"][modality]
 
 
+# %%
 def asked(records, pairs, value_of):
     """Differences of pairs on each set, with p-values corrected together."""
     return paired_differences(

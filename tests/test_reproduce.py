@@ -537,7 +537,9 @@ def test_committed_table_is_of_todays_setting_and_of_reporting_seeds(path):
         have = set(whole["probe_accuracy"])
         methods = tuple(name for name in methods if set(METHODS[name].modalities or ()) <= have)
     require_todays(record, methods)
-    assert record["seeds"] == list(RECIPES[recipe].seeds)
+    # Where a run costs much, the first of them.
+    assert len(record["seeds"]) >= 5
+    assert record["seeds"] == list(RECIPES[recipe].seeds)[: len(record["seeds"])]
     first = record["seeds"][:FEWER]
     assert [(run["seed"], run["method"]) for run in record["runs"]] == [
         (seed, method)

@@ -229,7 +229,7 @@ class BookFigure:
 
 
 def _shortened(svg: str) -> str:
-    """Return the same picture in fewer letters: no remarks, a hundredth of a point at most."""
+    """Return the same picture in fewer letters: no remarks, a tenth of a point at most."""
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r">\s+<", "><", svg)
     names = dict.fromkeys(re.findall(r'\bid="([a-z][0-9a-f]{10})"', svg))
@@ -237,10 +237,15 @@ def _shortened(svg: str) -> str:
     svg = re.sub(r"\b[a-z][0-9a-f]{10}\b", lambda match: short.get(match[0], match[0]), svg)
     return re.sub(
         r'\b([dxy])="([^"]*)"',
-        lambda match: f'{match[1]}="{re.sub(NUMBER, _rounded, match[2])}"',
+        lambda match: f'{match[1]}="{re.sub(NUMBER, _rounded, _joined(match[2]))}"',
         svg,
     )
 
 
+def _joined(path: str) -> str:
+    """Return a path on one line: a notebook's file takes a dozen letters to break one."""
+    return re.sub(r"\s*\n", "", path)
+
+
 def _rounded(match: re.Match) -> str:
-    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
+    return f"{float(match[0]):.1f}".removesuffix(".0")
