@@ -187,8 +187,14 @@ def test_one_library_has_one_range(project):
     assert {name: found for name, found in ranges.items() if len(found) > 1} == {}
 
 
-# A picture from a video, TensorBoard's events and frozen features need one more library each.
-OF_ONE_FILE = {"video.py": {"video"}, "log.py": {"tensorboard"}, "imagenet.py": {"train"}}
+# A picture from a video, Kaldi's filter banks, TensorBoard's events and frozen features need one
+# more library each.
+OF_ONE_FILE = {
+    "video.py": {"video"},
+    "fbank.py": {"kinetics"},
+    "log.py": {"tensorboard"},
+    "imagenet.py": {"train"},
+}
 
 
 def test_what_a_room_imports_is_in_its_extra(root, project):
