@@ -179,7 +179,7 @@ main(["evaluate", folder, "--test", "correlation"])
     assert done.returncode == 0, done.stderr
     assert "pearson" in done.stdout
     assert done.stdout.count("example: python -m rollingq_core") == 5
-    assert "The media can't be fetched automatically." in " ".join(done.stdout.split())
+    assert "media can't be fetched automatically." in " ".join(done.stdout.split())
     main([*SMOKE, str(tmp_path / "plain")])
     histories = [
         load_checkpoint(tmp_path / x / "checkpoint.pt")["history"] for x in ("run", "plain")
