@@ -79,7 +79,7 @@ class Actions(Clips):
         if not place_of:
             raise ValueError(f"root: {folder / VIDEOS} holds no .avi file, expected clips")
         parsed = {name: self.parse(name) for name in place_of}
-        return {name: Clip(*parsed[name][:1], place_of[name], parsed[name][1]) for name in parsed}
+        return {name: Clip(label, place_of[name], group) for name, (label, group) in parsed.items()}
 
     def load(
         self,
@@ -94,7 +94,7 @@ class Actions(Clips):
         ----------
         split : {"published", "group", "multiood"}
             The last is MultiOOD's, whose lists have to lie in the folder ``splits``. They put
-            pieces of one film on two sides, so that a test tells too much good.
+            pieces of one film on two sides, so that their test promises too much.
         root
             As in :meth:`prepare`.
         audio

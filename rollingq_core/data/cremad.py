@@ -3,11 +3,9 @@
 What has to lie where is told in :mod:`rollingq_core.data.cremad_files`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rollingq_core.data import cremad_files
 from rollingq_core.data.audio import CREMAD_SETTINGS, Spectrogram
@@ -15,7 +13,6 @@ from rollingq_core.data.cache.shards import Sample
 from rollingq_core.data.clip_files import Clip
 from rollingq_core.data.clips import Clips
 from rollingq_core.data.listing import data_files
-from rollingq_core.data.transforms import Pictures, Standardise
 
 
 class CremaD(Clips):
@@ -65,17 +62,6 @@ class CremaD(Clips):
         """Return a clip's wave and its picture."""
         assert spectrogram is not None  # as there are some
         return cremad_files.read_clip(name, folder, spectrogram.sample_rate, pictures)
-
-    def stored(self, clip: Sample, spectrogram: Spectrogram | None) -> Sample:
-        """Return a clip's spectrogram and its picture."""
-        assert spectrogram is not None
-        # Half precision errs by .008 at most near the floor of -16, and the values vary by about 3.
-        sound = spectrogram(clip["wave"])[None].astype(np.float16)
-        return {"audio": sound, "visual": clip["visual"]}
-
-    def transforms(self, scale: Mapping[str, list[float]], training: bool) -> dict[str, Callable]:
-        """Return what becomes of each modality's rows as they are read."""
-        return {"audio": Standardise(*scale["audio"]), "visual": Pictures(augment=training)}
 
     def is_published(self, folder: Path) -> bool:
         """Return whether the split files are the published ones: 6698 and 744 clips."""

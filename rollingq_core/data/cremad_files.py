@@ -163,16 +163,8 @@ def choose_pictures(root: str | Path | None = None) -> str:
         If there is neither a video that can be decoded nor a picture; says what to do.
     """
     folder = folder_of(root)
-    decoder = video.available_decoder()
-    if (folder / VIDEOS).is_dir() and decoder:
-        return decoder
-    if (folder / PICTURES).is_dir():
-        return "jpg"
-    if (folder / VIDEOS).is_dir():
-        raise FileNotFoundError(
-            f"root: nothing to decode the videos in {folder / VIDEOS} with; {video.INSTALL}"
-        )
-    raise FileNotFoundError(_where_from(folder, VIDEOS))
+    otherwise = _where_from(folder, VIDEOS)
+    return video.choose_source(folder / VIDEOS, folder / PICTURES, otherwise)
 
 
 def read_clip(name: str, root: Path, sample_rate: int, pictures: str) -> dict[str, np.ndarray]:

@@ -6,11 +6,9 @@ there: one that is missing is left out, and counted.
 
 import csv
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rollingq_core.data import audio, store, video
 from rollingq_core.data.audio import KINETICS_SOUNDS_PAPER, Spectrogram
@@ -19,7 +17,6 @@ from rollingq_core.data.clip_files import Clip
 from rollingq_core.data.clips import Clips
 from rollingq_core.data.fbank import FRAME, KINETICS_SOUNDS_CODE
 from rollingq_core.data.listing import data_file
-from rollingq_core.data.transforms import Pictures, Standardise
 
 INSTRUMENTS = (
     *("accordion", "bagpipes", "bass guitar", "clarinet", "drums", "guitar", "harmonica"),
@@ -105,16 +102,8 @@ class KineticsSounds(Clips):
 
     def choose_pictures(self, folder: Path) -> str:
         """Return where pictures come from."""
-        decoder = video.available_decoder()
-        if (folder / VIDEOS).is_dir() and decoder:
-            return decoder
-        if (folder / PICTURES).is_dir():
-            return "jpg"
-        if (folder / VIDEOS).is_dir():
-            raise FileNotFoundError(
-                f"root: nothing to decode the videos in {folder / VIDEOS} with; {video.INSTALL}"
-            )
-        raise FileNotFoundError(f"root: {folder} has no folder {VIDEOS}. {self.needs}")
+        otherwise = f"root: {folder} has no folder {VIDEOS}. {self.needs}"
+        return video.choose_source(folder / VIDEOS, folder / PICTURES, otherwise)
 
     def missing(
         self, names: Collection[str], folder: Path, pictures: str
@@ -140,16 +129,6 @@ class KineticsSounds(Clips):
                 f"path: {heard} holds {len(wave)} samples of sound, expected at least {FRAME}"
             )
         return {"wave": wave, "visual": frames}
-
-    def stored(self, clip: Sample, spectrogram: Spectrogram | None) -> Sample:
-        """Return a clip's spectrogram, and its three pictures."""
-        assert spectrogram is not None
-        sound = spectrogram(clip["wave"])[None].astype(np.float16)
-        return {"audio": sound, "visual": clip["visual"]}
-
-    def transforms(self, scale: Mapping[str, list[float]], training: bool) -> dict[str, Callable]:
-        """Return what becomes of each modality's rows as they are read."""
-        return {"audio": Standardise(*scale["audio"]), "visual": Pictures(augment=training)}
 
     def options(self) -> dict[str, Any]:
         """Return the number and the size of stored pictures."""

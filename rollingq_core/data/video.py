@@ -44,6 +44,31 @@ def available_decoder() -> str | None:
     return "ffmpeg" if shutil.which("ffmpeg") else None
 
 
+def choose_source(videos: Path, pictures: Path, otherwise: str) -> str:
+    """Return where pictures come from: ``"pyav"``, ``"ffmpeg"`` or ``"jpg"``, the first possible.
+
+    Parameters
+    ----------
+    videos, pictures
+        The folders of videos, and of pictures that were taken from them.
+    otherwise
+        What to say where there is neither.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is neither, or videos only and nothing that decodes them.
+    """
+    decoder = available_decoder()
+    if videos.is_dir() and decoder:
+        return decoder
+    if pictures.is_dir():
+        return "jpg"
+    if videos.is_dir():
+        raise FileNotFoundError(f"root: nothing to decode the videos in {videos} with; {INSTALL}")
+    raise FileNotFoundError(otherwise)
+
+
 def middles_of_video(
     path: str | Path,
     decoder: str,
