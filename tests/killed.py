@@ -1,4 +1,4 @@
-"""``data prepare`` killed where it hurts."""
+"""Commands that are killed where it hurts."""
 
 import os
 import signal
@@ -8,46 +8,51 @@ import time
 
 # Stops for good where a file's content is on disk but its name is not, or before the last step.
 PAUSE = """
-import itertools, signal, sys
+import itertools, os, signal, sys
 from pathlib import Path
-import rollingq_core._files as files
+import torch
 from rollingq_core.__main__ import main
-from rollingq_core.data.cache import building, shards
+from rollingq_core.data.cache import shards
 
 shards.PART_SIZE = 6
-name, root, moment, jobs = sys.argv[1:]
+reached, moment, *command = sys.argv[1:]
 
 def pausing(original):
     numbers = itertools.count(1)
 
     def call(*arguments):
         if moment == f"{original.__name__} {next(numbers)}":
-            Path(root, "reached").touch()
+            Path(reached).touch()
             signal.pause()
         return original(*arguments)
     return call
 
 if __name__ == "__main__":
-    files.os.fsync = pausing(files.os.fsync)
-    building.os.rename = pausing(building.os.rename)
+    os.fsync, os.replace, os.rename = map(pausing, (os.fsync, os.replace, os.rename))
     shards.tqdm.update = pausing(shards.tqdm.update)
-    main(["data", "prepare", name, "--root", root, "--jobs", jobs])
+    torch.optim.SGD.step = pausing(torch.optim.SGD.step)
+    main(command)
 """
 
 
-def kill_at(name, root, moment, jobs):
-    """Run ``data prepare`` in a process group of its own and kill it once it is at the moment."""
+def kill_at(folder, moment, *command):
+    """Run a command in a process group of its own and kill it once it is at the moment.
+
+    A moment is a function and which of its calls, such as ``fsync 3``.
+    """
+    reached = folder / "reached"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sys.path))}
-    command = [sys.executable, "-c", PAUSE, name, str(root), moment, jobs]
     process = subprocess.Popen(
-        command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", PAUSE, str(reached), moment, *map(str, command)],
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 180
-    while (
-        not (root / "reached").exists() and process.poll() is None and time.monotonic() < deadline
-    ):
+    while not reached.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert process.poll() is None, "it ended before the moment to kill it"
-    assert (root / "reached").exists()
+    assert reached.exists()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

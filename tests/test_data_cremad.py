@@ -406,7 +406,7 @@ def test_killed_it_goes_on_and_ends_the_same(root, tmp_path, moment, jobs, parts
     def finished():
         return sorted(workplace.glob("*/*.npz"))
 
-    kill_at("cremad", root, moment, jobs)
+    kill_at(tmp_path, moment, "data", "prepare", "cremad", "--root", root, "--jobs", jobs)
     assert not (root / "cache" / "cremad-code").exists()
     with pytest.raises(FileNotFoundError, match="no prepared"):
         cremad.load(root=root)

@@ -3,12 +3,15 @@
 import json
 
 import pytest
+import torch
 
 from rollingq_core.__main__ import main
 from rollingq_core.data import mosei
 from rollingq_core.models.backbones import SequenceTransformer
 from rollingq_core.runs.description import RunDescription
+from rollingq_core.training.checkpoint import load_checkpoint
 from tests import folders
+from tests.killed import kill_at
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,50 @@ def test_from_files_to_answers_by_commands(name, data_root, tmp_path, monkeypatc
     rates = [x for key, value in record["runs"][0].items() if " " in key for x in value]
     assert len(rates) >= 5 * 5 * 3
     assert all(0 <= rate <= 1 for rate in rates)
+
+
+@pytest.fixture(scope="module")
+def training(data_root):
+    """Return the command for a run on videos, and the folder of one that was left alone."""
+    command = ["train", "--data", "ucf101", "--profile", "smoke", "--method", "mt+rollingq"]
+    command += ["--epochs", "3", "--out"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROLLINGQ_DATA", str(data_root))
+        main(["data", "prepare", "ucf101"])
+        main([*command, str(data_root / "whole")])
+        main(["evaluate", str(data_root / "whole"), "--test", "correlation"])
+    return command, data_root / "whole"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "step 4",  # within the second epoch
+        "replace 4",  # its checkpoint is written, but not yet in its place
+        "replace 5",  # its checkpoint is there, its history not
+    ],
+)
+def test_killed_while_it_trains_on_videos_it_goes_on_and_ends_the_same(
+    moment, training, data_root, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ROLLINGQ_DATA", str(data_root))
+    command, whole = training
+    kill_at(tmp_path, moment, *command, tmp_path / "run")
+    epochs = 2 if moment == "replace 5" else 1
+    assert len(load_checkpoint(tmp_path / "run" / "checkpoint.pt")["history"]) == epochs
+    main([*command, str(tmp_path / "run")])
+    main(["evaluate", str(tmp_path / "run"), "--test", "correlation"])
+    found, expected = (load_checkpoint(run / "checkpoint.pt") for run in (tmp_path / "run", whole))
+    for name, weights in expected["parts"]["model"].items():
+        assert torch.equal(found["parts"]["model"][name], weights), name
+    assert found["history"] == expected["history"]
+    assert sum(epoch["rotation"] is not None for epoch in found["history"]) > 1
+    found, expected = (
+        json.loads((run / "correlation.json").read_text())["runs"]
+        for run in (tmp_path / "run", whole)
+    )
+    assert found == expected
 
 
 def test_unknown_actions_by_commands(tmp_path, monkeypatch):

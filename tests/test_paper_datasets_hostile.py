@@ -514,7 +514,7 @@ def test_a_full_disk_leaves_no_arrays(tmp_path, small_disk, capsys):
 def test_killed_while_sounds_are_prepared_it_goes_on_and_ends_the_same(moment, root_of, tmp_path):
     root = root_of("kinetics_sounds")
     whole = shutil.copytree(root, tmp_path / "whole")
-    kill_at("kinetics_sounds", root, moment, "1")
+    kill_at(tmp_path, moment, "data", "prepare", "kinetics_sounds", "--root", root)
     with pytest.raises(FileNotFoundError, match="no prepared"):
         kinetics_sounds.load(root=root)
     found, expected = (cache.read_manifest(kinetics_sounds.prepare(r)) for r in (root, whole))
@@ -525,7 +525,7 @@ def test_killed_while_sounds_are_prepared_it_goes_on_and_ends_the_same(moment, r
 @pytest.mark.slow
 def test_killed_while_a_pickle_is_converted_no_arrays_are_there(tmp_path):
     folders.make_mosei(tmp_path)
-    kill_at("mosei", tmp_path, "fsync 1", "1")
+    kill_at(tmp_path, "fsync 1", "data", "prepare", "mosei", "--root", tmp_path)
     with pytest.raises(FileNotFoundError, match="no prepared"):
         mosei.load(root=tmp_path)
     mosei.prepare(tmp_path)

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from rollingq_core._files import written_whole
 
-PART_SIZE = 64
+PART_SIZE = 8
 # Which items of a part have a sample; stored beside the modalities.
 KEPT = "kept"
 Sample = Mapping[str, np.ndarray]
