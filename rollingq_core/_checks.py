@@ -248,3 +248,9 @@ def require_result(fused: Tensor, tokens: Sequence[Tensor]) -> None:
     if holds(~torch.isfinite(fused).all()):
         for index, z in enumerate(tokens):
             require_finite(f"tokens[{index}]", z)
+
+
+def require_some_of(name: str, values: Sequence[str], choices: Sequence[str]) -> None:
+    """Raise ``ValueError`` when ``values`` is empty, or has one twice or one that is no choice."""
+    if not values or not set(values) <= set(choices) or len(set(values)) != len(values):
+        raise ValueError(f"{name}: got {[*values]}, expected some of {[*choices]}")

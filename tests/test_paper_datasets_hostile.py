@@ -355,6 +355,13 @@ def test_multioods_lists_place_clips_where_they_are(tmp_path):
     data = hmdb51.load("multiood", tmp_path, known="near")
     assert [len(part) for part in (data.train, data.validation, data.test)] == [4, 2, 2]
     assert data.train.labels.unique().tolist() == [2]
+    train = tmp_path / "splits" / "HMDB_train_near_ood.txt"
+    folders.write_lines(train, [f"catch/{name}.avi 2" for name in [*names[:4], names[0]]])
+    assert len(hmdb51.load("multiood", tmp_path, known="near").train) == 4
+    folders.write_lines(train, [f"catch/{name}.avi 2" for name in names[:5]])
+    # The validation list comes after it, and has the clip on its first line.
+    with pytest.raises(ValueError, match=r"val_near_ood\.txt, line 1: .* is listed a second time"):
+        hmdb51.load("multiood", tmp_path, known="near")
 
 
 def test_flow_is_mirrored_with_its_sign(root_of):

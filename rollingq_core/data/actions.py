@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rollingq_core.data.clip_files import Clip
 from rollingq_core.data.clips import PATCH, Clips
 from rollingq_core.data.dataset import DataSplits
 from rollingq_core.data.listing import data_files
+from rollingq_core.data.split_lists import read_lists
 from rollingq_core.data.transforms import Flow, Pictures
 
 VIDEOS, FLOWS, LISTS = "video", "flow", "splits"
@@ -131,21 +133,22 @@ class Actions(Clips):
     def listed_places(self, folder: Path, known: str | None) -> dict[str, str]:
         """Return the place of each clip by MultiOOD's lists, lines of ``path label``."""
         ending = "_near_ood" if known == "near" else ""
-        place_of: dict[str, str] = {}
-        for part, place in LISTED_PLACES.items():
-            path = folder / LISTS / f"{self.code}_{part}{ending}.txt"
+        paths = {
+            folder / LISTS / f"{self.code}_{part}{ending}.txt": place
+            for part, place in LISTED_PLACES.items()
+        }
+        for path in paths:
             if not path.is_file():
                 raise FileNotFoundError(
                     f"split: {path} is missing; it is a file of HMDB-rgb-flow/splits in {MULTIOOD}"
                 )
-            for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
-                name = Path(line.rpartition(" ")[0]).stem
-                try:
-                    self.parse(name)
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: {error}") from error
-                place_of[name] = place
-        return place_of
+        lists = [(path, partial(self._of_multiood, place=place)) for path, place in paths.items()]
+        return read_lists(lists, once=False)
+
+    def _of_multiood(self, line: str, place: str) -> tuple[str, str]:
+        name = Path(line.rpartition(" ")[0]).stem
+        self.parse(name)
+        return name, place
 
     def choose_pictures(self, folder: Path) -> str:
         """Return what decodes the videos."""

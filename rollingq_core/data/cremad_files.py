@@ -15,6 +15,7 @@ lie in Git LFS. What is expected in the folder, and where it comes from:
 import codecs
 import hashlib
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from rollingq_core.data import audio, store, video
 from rollingq_core.data.listing import data_file, data_files
+from rollingq_core.data.split_lists import read_lists
 
 ADDRESS = "https://github.com/CheyneyComputerScience/CREMA-D"
 SPLIT_ADDRESS = (
@@ -94,26 +96,23 @@ def read_split(root: str | Path | None = None) -> dict[str, str]:
     ValueError
         If a line is no ``clip,EMOTION``, contradicts itself, or names a clip again.
     """
-    place_of: dict[str, str] = {}
-    for file in SPLIT_FILES:
-        path = _locate_split(file, folder_of(root))
-        for number, line in enumerate(path.read_text("utf-8-sig", "replace").splitlines(), start=1):
-            name, _, emotion = line.partition(",")
-            try:
-                clip = parse_name(name)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            if emotion != clip.emotion:
-                raise ValueError(
-                    f"{path}, line {number}: got emotion {emotion!r} for {name}, "
-                    f"expected {clip.emotion!r}"
-                )
-            if name in place_of:
-                raise ValueError(f"{path}, line {number}: {name} is listed a second time")
-            place_of[name] = Path(file).stem
+    folder = folder_of(root)
+    place_of = read_lists(
+        (_locate_split(file, folder), partial(_placed, place=Path(file).stem))
+        for file in SPLIT_FILES
+    )
     if not place_of:
-        raise ValueError(f"root: {folder_of(root)} has split files that list no clip")
+        raise ValueError(f"root: {folder} has split files that list no clip")
     return place_of
+
+
+def _placed(line: str, place: str) -> tuple[str, str]:
+    """Return the clip of a line ``clip,EMOTION``, and its place."""
+    name, _, emotion = line.partition(",")
+    expected = parse_name(name).emotion
+    if emotion != expected:
+        raise ValueError(f"got emotion {emotion!r} for {name}, expected {expected!r}")
+    return name, place
 
 
 def is_published(root: str | Path | None = None) -> bool:

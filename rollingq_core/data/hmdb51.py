@@ -1,6 +1,7 @@
 """HMDB51: 6766 clips of 51 actions, from films and YouTube; Kuehne et al. 2011."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from rollingq_core.data.actions import MULTIOOD, VIDEOS, Actions
 from rollingq_core.data.cache.reading import CachedDataset, read_manifest
 from rollingq_core.data.clip_files import tenth
 from rollingq_core.data.dataset import DataSplits
+from rollingq_core.data.split_lists import read_lists
 from rollingq_core.data.ucf101 import UCF101
 
 NAMES = """
@@ -66,21 +68,22 @@ class Hmdb51(Actions):
         """Return the places of the official first split, where its files are."""
         if not (folder / SPLITS).is_dir():
             return {}
-        place_of: dict[str, str] = {}
-        for action in CLASSES:
-            path = folder / SPLITS / f"{action}_test_split1.txt"
+        paths = {folder / SPLITS / f"{action}_test_split1.txt": action for action in CLASSES}
+        for path in paths:
             if not path.is_file():
                 raise ValueError(f"root: {path} is missing, expected one file of each class")
-            for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
-                file, _, code = line.strip().rpartition(" ")
-                try:
-                    label, _ = self.parse(Path(file).stem)
-                    if code not in OF_NUMBER or CLASSES[label] != action:
-                        raise ValueError(f"got {line!r}, expected <clip of {action}>.avi 0, 1 or 2")
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: {error}") from error
-                place_of[Path(file).stem] = OF_NUMBER[code]
-        return place_of
+        return read_lists(
+            (path, partial(self._placed, action=action)) for path, action in paths.items()
+        )
+
+    def _placed(self, line: str, action: str) -> tuple[str, str]:
+        """Return the clip of a line ``clip.avi number`` in a class's file, and its place."""
+        file, _, number = line.strip().rpartition(" ")
+        name = Path(file).stem
+        label, _ = self.parse(name)
+        if number not in OF_NUMBER or CLASSES[label] != action:
+            raise ValueError(f"got {line!r}, expected <clip of {action}>.avi 0, 1 or 2")
+        return name, OF_NUMBER[number]
 
     def is_published(self, folder: Path) -> bool:
         """Return whether the official first split is there, and whole."""

@@ -7,6 +7,7 @@ there: one that is missing is left out, and counted.
 import csv
 import re
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rollingq_core.data.clip_files import Clip
 from rollingq_core.data.clips import Clips
 from rollingq_core.data.fbank import FRAME, KINETICS_SOUNDS_CODE
 from rollingq_core.data.listing import data_file
+from rollingq_core.data.split_lists import read_lists
 
 INSTRUMENTS = (
     *("accordion", "bagpipes", "bass guitar", "clarinet", "drums", "guitar", "harmonica"),
@@ -75,20 +77,10 @@ class KineticsSounds(Clips):
 
     def listed(self, folder: Path) -> dict[str, Clip]:
         """Return the clips of Kinetics-400's csv files, or else of the published lists."""
-        clips: dict[str, Clip] = {}
-        for path, place, read in self._lists(folder):
-            lines = path.read_text("utf-8-sig", "replace").splitlines()
-            for number, line in enumerate(lines, start=1):
-                try:
-                    found = read(next(csv.reader([line]), []), number)
-                except (ValueError, csv.Error) as error:
-                    raise ValueError(f"{path}, line {number}: {error}") from error
-                if found is None:
-                    continue
-                name, label = found
-                if name in clips:
-                    raise ValueError(f"{path}, line {number}: {name} is listed a second time")
-                clips[name] = Clip(label, place, name[:11])
+        clips = read_lists(
+            (path, partial(_placed, read=read, place=place))
+            for path, place, read in self._lists(folder)
+        )
         if not clips:
             raise ValueError(f"root: {folder} has split files that list no clip of {self.title}")
         return clips
@@ -145,7 +137,16 @@ class KineticsSounds(Clips):
         ]
 
 
-def _numbered(row: list[str], line: int) -> tuple[str, int]:
+def _placed(line: str, read: Callable, place: str) -> tuple[str, Clip] | None:
+    """Return the clip of a line, and what it says of it, or None for a line without one."""
+    listed = read(next(csv.reader([line]), []))
+    if listed is None:
+        return None
+    name, label = listed
+    return name, Clip(label, place, name[:11])
+
+
+def _numbered(row: list[str]) -> tuple[str, int]:
     """Return a clip and its label of a line ``name,seconds,label``."""
     if len(row) != 3 or not row[2].isdigit():
         raise ValueError(f"got {','.join(row)!r}, expected name,seconds,label")
@@ -154,9 +155,9 @@ def _numbered(row: list[str], line: int) -> tuple[str, int]:
     return clip_name(row[0]), int(row[2])
 
 
-def _annotated(row: list[str], line: int) -> tuple[str, int] | None:
+def _annotated(row: list[str]) -> tuple[str, int] | None:
     """Return a clip and its label of a line ``label,youtube_id,time_start,time_end,…``."""
-    if row[:1] == ["label"] and line == 1:
+    if row[:2] == ["label", "youtube_id"]:
         return None
     if len(row) < 4:
         raise ValueError(f"got {','.join(row)!r}, expected label,youtube_id,time_start,time_end")

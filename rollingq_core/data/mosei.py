@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rollingq_core._checks import require_choice
+from rollingq_core._checks import require_choice, require_some_of
 from rollingq_core.data.clip_files import tenth
 from rollingq_core.data.dataset import DataSplits, PairedDataset, hash_splits
 from rollingq_core.data.mosei_features import (
@@ -143,9 +143,7 @@ def load(
     """
     require_choice("split", split, SPLITS)
     require_choice("task", task, tuple(TASKS))
-    unknown = [name for name in modalities if name not in PUBLISHED]
-    if unknown or not modalities or len(set(modalities)) != len(modalities):
-        raise ValueError(f"modalities: got {[*modalities]}, expected some of {[*PUBLISHED]}")
+    require_some_of("modalities", modalities, [*PUBLISHED])
     arrays = read_prepared(root)
     classes, labels_of = TASKS[task]
     every = {key: _joined(arrays, key) for key in ("text", "labels", "id")}

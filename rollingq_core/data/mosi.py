@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rollingq_core._checks import require_integer
+from rollingq_core._checks import require_integer, require_some_of
 from rollingq_core.data import store
 from rollingq_core.data.dataset import DataSplits, PairedDataset, hash_splits
 
@@ -78,9 +78,7 @@ def load(
     """
     require_integer("seed", seed, at_least=0)
     require_integer("neighbours", neighbours, at_least=0)
-    unknown = [name for name in modalities if name not in PUBLISHED]
-    if unknown or not modalities or len(set(modalities)) != len(modalities):
-        raise ValueError(f"modalities: got {[*modalities]}, expected some of {[*PUBLISHED]}")
+    require_some_of("modalities", modalities, [*PUBLISHED])
     utterances = read_utterances(root)
     split_of = carve_validation(utterances["video"], utterances["split"], validation_videos, seed)
     rows, padding = windows(utterances["video"], utterances["number"], neighbours)

@@ -64,15 +64,15 @@ class Pictures:
         Without T, the batch has one picture a clip.
         """
         clips = batch if batch.dim() == 5 else batch[:, None]
-        clips = clips.permute(0, 1, 4, 2, 3)
-        mirrored = torch.zeros(len(clips), dtype=torch.bool)
+        pieces = list(clips.permute(0, 1, 4, 2, 3))
+        mirrored = torch.zeros(len(pieces), dtype=torch.bool)
         if self.augment:
-            clips = [cut_out(clip, **self.crop.make_params([clip])) for clip in clips]
-            mirrored = torch.rand(len(clips)) < 0.5
-        pictures = torch.empty(len(clips), self.channels, clips[0].shape[0] * SIDE, SIDE)
+            pieces = [cut_out(clip, **self.crop.make_params([clip])) for clip in pieces]
+            mirrored = torch.rand(len(pieces)) < 0.5
+        pictures = torch.empty(len(pieces), self.channels, clips.shape[1] * SIDE, SIDE)
         # One clip at a time, which stays in the processor's cache until it is done.
-        for clip, is_mirrored, picture in zip(clips, mirrored.tolist(), pictures, strict=True):
-            scaled = interpolate(clip, (SIDE, SIDE), mode="bilinear", antialias=True)
+        for piece, is_mirrored, picture in zip(pieces, mirrored.tolist(), pictures, strict=True):
+            scaled = interpolate(piece, (SIDE, SIDE), mode="bilinear", antialias=True)
             column = (scaled.flip(-1) if is_mirrored else scaled).transpose(0, 1).flatten(1, 2)
             picture.copy_(column).sub_(self.mean).div_(self.deviation)
         return self.after_mirror(pictures, mirrored)

@@ -1,9 +1,11 @@
 """UCF-101: 13 320 clips of 101 actions, from YouTube; Soomro et al. 2012."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 from rollingq_core.data.actions import MULTIOOD, VIDEOS, Actions
+from rollingq_core.data.split_lists import read_lists
 
 NAMES = """
 ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch
@@ -56,32 +58,25 @@ class Ucf101(Actions):
 
     def published(self, folder: Path) -> dict[str, str]:
         """Return the places of the official first split, where its files are."""
-        place_of: dict[str, str] = {}
-        for file, place in SPLIT_FILES.items():
-            path = folder / file
-            lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
-            for number, line in enumerate(lines, start=1):
-                name = Path(line.split(" ")[0]).stem
-                try:
-                    label, _ = self.parse(name)
-                    _require_label(line, label)
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: {error}") from error
-                if name in place_of:
-                    raise ValueError(f"{path}, line {number}: {name} is listed a second time")
-                place_of[name] = place
-        return place_of
+        paths = {folder / file: place for file, place in SPLIT_FILES.items()}
+        return read_lists(
+            (path, partial(self._placed, place=place))
+            for path, place in paths.items()
+            if path.is_file()
+        )
 
     def place_of_group(self, group: str) -> str:
         """Return test for groups 1 to 7, as in the official first split."""
         return "test" if int(group[-2:]) in TEST_GROUPS else "train"
 
-
-def _require_label(line: str, label: int) -> None:
-    """Refuse a line whose number is not its class's, which the official lists count from 1."""
-    _, _, number = line.partition(" ")
-    if number and (not number.isdigit() or not 1 <= int(number) <= len(CLASSES)):
-        raise ValueError(f"got label {number!r}, expected 1 to {len(CLASSES)}")
+    def _placed(self, line: str, place: str) -> tuple[str, str]:
+        """Return the clip of a line ``Class/clip.avi label``, and its place; labels are from 1."""
+        path, _, label = line.partition(" ")
+        name = Path(path).stem
+        self.parse(name)
+        if label and (not label.isdigit() or not 1 <= int(label) <= len(CLASSES)):
+            raise ValueError(f"got label {label!r}, expected 1 to {len(CLASSES)}")
+        return name, place
 
 
 UCF101 = Ucf101()
