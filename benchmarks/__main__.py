@@ -1,9 +1,11 @@
 """Print the ratios: ``python -m benchmarks``. Times differ by machine, ratios hardly."""
 
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 
@@ -68,11 +70,11 @@ def sweeps() -> list:
     return [in_turn, together]
 
 
-def input_pipelines(folder: Path) -> list:
+def input_pipelines(folder: Path, kind: str) -> list:
     """Read an epoch of clips of 2.5 s, decoding them anew, and from the cache."""
     names = clip_names(48)
-    root = make_folder(folder / "CREMA-D", names, seconds=2.5, flvs=PICTURES == "flv")
-    pictures = "pyav" if PICTURES == "flv" else "jpg"
+    root = make_folder(folder / "CREMA-D", names, seconds=2.5, flvs=kind == "flv")
+    pictures = "pyav" if kind == "flv" else "jpg"
     cremad.prepare(root, pictures=pictures)
     clips = cremad.load(root=root).train
     batches = [range(start, start + 12) for start in range(0, len(clips) - 11, 12)]
@@ -90,6 +92,20 @@ def input_pipelines(folder: Path) -> list:
             clips.__getitems__(batch)
 
     return [decoded, cached]
+
+
+def preparations(folder: Path) -> list:
+    """Prepare 200 clips of 2.5 s with one process, and with one for each core."""
+    root = make_folder(folder / "200 clips", clip_names(200), seconds=2.5, flvs=PICTURES == "flv")
+
+    def preparing(jobs):
+        def run():
+            shutil.rmtree(root / "cache", ignore_errors=True)
+            cremad.prepare(root, jobs=jobs, pictures="pyav" if PICTURES == "flv" else "jpg")
+
+        return run
+
+    return [preparing(1), preparing(joblib.cpu_count())]
 
 
 def main() -> None:
@@ -111,7 +127,11 @@ def measure(folder: Path) -> None:
         ("rotation event, SVD in float32", rotation_events(plain_rotation), 15),
         ("32 small runs: in turn, as one batch", sweeps(), 1),
         # Both from the second epoch on, when all files are in the system's memory.
-        (f"input: {PICTURES} decoded, from the cache", input_pipelines(folder), 5),
+        *(
+            (f"input: {kind} decoded, from the cache", input_pipelines(folder / kind, kind), 5)
+            for kind in dict.fromkeys((PICTURES, "jpg"))
+        ),
+        (f"200 clips, by 1 and by {joblib.cpu_count()} processes", preparations(folder), 3),
     ):
         plain, ours = (1e3 * value for value in interleaved_seconds(*calls, repetitions))
         rows.append((name, f"{plain:.4g} ms", f"{ours:.4g} ms", plain / ours))

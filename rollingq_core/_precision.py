@@ -12,9 +12,11 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager:
     """Return a context in which operations on this tensor's device keep their dtype."""
     kind = tensor.device.type
     # Older compilers of torch can't look through the question; what they compile for, has autocast.
-    if not torch.compiler.is_compiling() and not torch.amp.is_autocast_available(kind):
-        return nullcontext()
-    return torch.autocast(kind, enabled=False)
+    if torch.compiler.is_compiling() or (
+        torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    ):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()  # which takes a tenth of the time
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

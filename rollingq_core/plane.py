@@ -41,6 +41,20 @@ class PlaneRotation(NamedTuple):
         """Size of the turn in radians, from 0 to pi."""
         return abs(math.atan2(float(self.block[0, 1]), 1 + float(self.block[0, 0])))
 
+    def require_orthogonal(self, name: str) -> None:
+        """Raise ``ValueError`` when this is further than 1e-3 from a rotation, or not finite."""
+        if self.block.shape != (2, 2):
+            raise ValueError(f"{name}: got a block of shape {[*self.block.shape]}, expected [2, 2]")
+        (uu, up), (_, pp) = (self.basis @ self.basis.mT).tolist()
+        (drop, sine), (back, same) = self.block.tolist()
+        errors = (uu - 1, pp - 1, up, math.hypot(1 + drop, sine) - 1, sine + back, drop - same)
+        drift = sum(map(abs, errors))
+        if not drift < 1e-3:  # nor is NaN
+            raise ValueError(
+                f"{name}: got a plane or a turn that is {drift:.2g} off, expected orthonormal rows "
+                "and [[cos - 1, sin], [-sin, cos - 1]]"
+            )
+
     def apply(self, rows: Tensor) -> Tensor:
         """Return ``rows @ R`` for ``rows`` of shape ``[..., d]``."""
         return torch.matmul(*self.factors(rows)).add_(rows)

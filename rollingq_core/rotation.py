@@ -201,7 +201,9 @@ class QueryRotation(ExactBuffers):
         """
         with without_autocast(self.matrix):
             if isinstance(rotation, PlaneRotation):
-                require_tensor("rotation", rotation.basis, ("2", "d"), like=self.matrix[:2])
+                basis = rotation.basis
+                require_tensor("rotation", basis, ("2", "d"), like=self.matrix[:2], finite=False)
+                rotation.require_orthogonal("rotation")
                 self.matrix.addmm_(*rotation.factors(self.matrix))
             else:
                 require_tensor("rotation", rotation, ("d", "d"), like=self.matrix)

@@ -396,6 +396,28 @@ def test_a_refused_rotation_leaves_the_module_as_it_was():
 
 
 @pytest.mark.parametrize(
+    ("basis", "block"),
+    [
+        ([[2.0, 0, 0], [0, 1, 0]], [[-1.0, 1], [-1, -1]]),  # a row that is too long
+        ([[1.0, 0, 0], [0.6, 0.8, 0]], [[-1.0, 1], [-1, -1]]),  # rows that lean on each other
+        ([[1.0, 0, 0], [0, 1, 0]], [[-1.0, 2], [-2, -1]]),  # a turn that stretches
+        ([[1.0, 0, 0], [0, 1, 0]], [[-1.0, 1], [1, -1]]),  # one that shears
+        ([[1.0, 0, 0], [0, 1, 0]], [[0.0, 0], [0, -2]]),  # a reflection
+        ([[1.0, 0, 0], [0, math.nan, 0]], [[-1.0, 1], [-1, -1]]),
+        ([[1.0, 0, 0], [0, 1, 0]], [[-1.0, math.inf], [-1, -1]]),
+        ([[1.0, 0, 0], [0, 1, 0]], [[-1.0, 1]]),
+        ([[1.0, 0], [0, 1]], [[-1.0, 1], [-1, -1]]),  # of another dimension
+    ],
+)
+def test_what_is_no_turn_in_a_plane_is_refused(basis, block):
+    rotation = QueryRotation(3)
+    with pytest.raises(ValueError, match="^rotation: got "):
+        rotation.rotate(PlaneRotation(torch.tensor(basis), torch.tensor(block)))
+    assert torch.equal(rotation.matrix, torch.eye(3))
+    assert rotation.count == 0
+
+
+@pytest.mark.parametrize(
     "query", [torch.ones(5), torch.ones(2, 3), torch.ones(4).long(), [1.0] * 4]
 )
 def test_module_names_a_query_that_does_not_fit(query):
