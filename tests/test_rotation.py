@@ -411,7 +411,7 @@ def test_a_refused_rotation_leaves_the_module_as_it_was():
 )
 def test_what_is_no_turn_in_a_plane_is_refused(basis, block):
     rotation = QueryRotation(3)
-    with pytest.raises(ValueError, match="^rotation: got "):
+    with pytest.raises(ValueError, match=r"^rotation: got "):
         rotation.rotate(PlaneRotation(torch.tensor(basis), torch.tensor(block)))
     assert torch.equal(rotation.matrix, torch.eye(3))
     assert rotation.count == 0
