@@ -6,6 +6,7 @@ import sys
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
@@ -128,32 +129,6 @@ def test_every_public_name_is_documented(html):
                 assert f"{package.__name__}.{name}" in documented
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_run_without_error_or_request(browser, pages, scheme):
-    for path in pages:
-        with Visit(browser, path, scheme=scheme) as visit:
-            remote = [url for url in visit.requests if not url.startswith(("file:", "data:"))]
-            assert not remote, path.name
-            assert not visit.errors, path.name
-
-
-@pytest.mark.browser
-def test_all_mathematics_is_typeset(browser, pages):
-    typeset = 0
-    for path in pages:
-        with Visit(browser, path) as visit:
-            left = visit.page.evaluate(
-                "[...document.querySelectorAll('.math')]"
-                ".filter(e => !e.querySelector('mjx-container')).map(e => e.textContent)"
-            )
-            wrong = visit.page.locator("mjx-merror, [data-mjx-error]").count()
-            typeset += visit.page.locator("mjx-container").count()
-        assert not left, path.name
-        assert not wrong, path.name
-    assert typeset > 20
-
-
 def test_figures_and_tables_are_numbered_and_no_number_leads_nowhere(html):
     for path in sorted(html.glob("notebooks/*.html")):
         page = path.read_text(encoding="utf-8")
@@ -216,13 +191,58 @@ UNFIT = """minimum => {
 }"""
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("width", [390, 1280])
-def test_all_of_a_page_fits_its_column(browser, pages, width):
+# Mathematics that is left as it was written, and what could not be typeset.
+UNTYPESET = """() => [
+  ...[...document.querySelectorAll(".math")].filter(e => !e.querySelector("mjx-container")),
+  ...document.querySelectorAll("mjx-merror, [data-mjx-error]"),
+].map(e => e.textContent)"""
+
+
+class Seen(NamedTuple):
+    """What a browser makes of a page."""
+
+    remote: list[str]
+    errors: list[str]
+    untypeset: list[str]
+    typeset: int
+    unfit: list[str]
+
+
+@pytest.fixture(scope="session", params=[(1280, "light"), (390, "dark")], ids=["desk", "phone"])
+def seen(request, browser, pages):
+    """Return what a browser makes of each page, all from one visit, as they take long."""
+    found = {}
+    width, scheme = request.param
     for path in pages:
-        with Visit(browser, path, width=width) as visit:
-            unfit = visit.page.evaluate(UNFIT, 8)
-        assert not unfit, "\n".join([path.name, *unfit])
+        with Visit(browser, path, width=width, scheme=scheme) as visit:
+            found[path.name] = Seen(
+                [url for url in visit.requests if not url.startswith(("file:", "data:"))],
+                visit.errors,
+                visit.page.evaluate(UNTYPESET),
+                visit.page.locator("mjx-container").count(),
+                visit.page.evaluate(UNFIT, 8),
+            )
+    return found
+
+
+@pytest.mark.browser
+def test_pages_run_without_error_or_request(seen):
+    for name, page in seen.items():
+        assert not page.remote, name
+        assert not page.errors, name
+
+
+@pytest.mark.browser
+def test_all_mathematics_is_typeset(seen):
+    for name, page in seen.items():
+        assert not page.untypeset, name
+    assert sum(page.typeset for page in seen.values()) > 20
+
+
+@pytest.mark.browser
+def test_all_of_a_page_fits_its_column(seen):
+    for name, page in seen.items():
+        assert not page.unfit, "\n".join([name, *page.unfit])
 
 
 @pytest.mark.browser
