@@ -1,6 +1,7 @@
 """Folding R into the query's layer keeps every output, or refuses and changes nothing."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -8,6 +9,15 @@ from torch import nn
 
 from rollingq_core import AttentionFusion, QueryRotation, minimal_rotation
 from tests.adapted import KINDS, adapted
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_small_heap():
+    """Set aside what other test files have left alive, or each test would look through it."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def turned(dim=6, dtype=torch.float64, seed=0) -> QueryRotation:

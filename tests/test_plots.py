@@ -564,23 +564,30 @@ def columns_of(made):
     return {axis.get_subplotspec().colspan.start for axis in made.axes if axis.get_subplotspec()}
 
 
-def test_a_phone_gets_the_panels_one_below_another(drawn):
+@pytest.fixture(scope="module")
+def narrowed(drawn):
+    """Return each figure as it is for a phone, and as it was before and after."""
+
+    def told(made):
+        return made.get_size_inches().tolist(), [axis.get_title() for axis in made.axes]
+
+    return {
+        name: (told(made), for_phone(made), told(made), len(made.axes))
+        for name, made in drawn.items()
+    }
+
+
+def test_a_phone_gets_the_panels_one_below_another(narrowed):
     side_by_side = {"noise_grid", "regime_map"}
-    for name, made in drawn.items():
-        before = made.get_size_inches().tolist(), [axis.get_title() for axis in made.axes]
-        narrow = for_phone(made)
+    for name, (before, narrow, after, panels) in narrowed.items():
         assert narrow.get_size_inches()[0] < 4, name
-        assert len(narrow.axes) == len(made.axes), name
+        assert len(narrow.axes) == panels, name
         assert len(columns_of(narrow)) == 1 or name in side_by_side, name
-        assert before == (
-            made.get_size_inches().tolist(),
-            [axis.get_title() for axis in made.axes],
-        ), name
+        assert before == after, name
 
 
-def test_on_a_phone_no_text_is_cut_off(drawn):
-    for name, made in drawn.items():
-        narrow = for_phone(made)
+def test_on_a_phone_no_text_is_cut_off(narrowed):
+    for name, (_, narrow, *_) in narrowed.items():
         narrow.draw_without_rendering()
         page = narrow.bbox
         for axis in narrow.axes:
