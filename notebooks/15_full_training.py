@@ -200,20 +200,53 @@ for name, loader in loaders.items():
 # this book carves one from the training part, by actor, film or video. `split="group"` (`"speaker"` for CREMA-D) is a split in which none of these
 # is on two sides.
 #
-# How large will a cache be? A clip is stored as it is needed, once: pictures as bytes, spectrograms in half precision.
+# How large will a cache be, and how long an epoch? Table 15.2 computes both from a clip that is black and silent:
+# the bytes that are stored of it, once, and the operations of a training step on it, times the clips that were published. CMU-MOSEI
+# is a file of features already, and its model is small.
 
 # %%
-STORED = {  # numbers of bytes of a clip, and clips that were published
-    "cremad": (2 * 257 * 188 + 3 * 240 * 320, 7442),
-    "kinetics_sounds": (2 * 128 * 1024 + 3 * 3 * 240 * 320, 17396),
-    "ucf101": (3 * 5 * 240 * 320, 13320),
-    "hmdb51": (3 * 5 * 240 * 320, 6766),
-}
+from rollingq_core.runs.estimate import training_operations
 
-# %% tags=["nbval-check-output"]
-for name, (size, clips) in STORED.items():
-    total = size * clips / 1e9
-    print(f"{name:16} {size / 1e6:.2f} MB a clip, {clips:,} clips: {total:.1f} GB")
+
+def blank_splits(clips):
+    stored, views = clips.blank(), clips.transforms({"audio": (0, 1)}, False)
+    inputs = {k: view(torch.tensor(stored[k])[None]) for k, view in views.items()}
+    one = PairedDataset(inputs, torch.tensor([0]))
+    return DataSplits(clips.name, one, one, one, clips.classes, None, "")
+
+
+# %%
+def operations(clips):
+    shapes = blank_splits(clips)
+    with torch.device("meta"):  # which has shapes, and computes nothing
+        model = build_paper_model(shapes)
+    inputs = {name: x.to("meta") for name, x in shapes.train.inputs.items()}
+    return training_operations(model, inputs) * clips.published_count
+
+
+# %% tags=["hide-input"]
+# What the makers promise of half precision, and how much of it a training step gets, at a guess.
+PROMISED, USED = {"T4": 65e12, "A100": 312e12}, 0.3
+rows = []
+for name in ("cremad", "kinetics_sounds", "ucf101", "hmdb51"):
+    clips = getattr(loaders[name], name.upper())
+    size = sum(array.nbytes for array in clips.blank().values())
+    needed = operations(clips)
+    minutes = [needed / (USED * speed) / 60 for speed in PROMISED.values()]
+    rows.append(
+        [
+            clips.title,
+            f"{size * clips.published_count / 1e9:.1f} GB",
+            f"{needed / 1e15:.2g}",
+            *(f"{value:.1g}" for value in minutes),
+        ]
+    )
+Table(
+    ["dataset", "cache", "an epoch, 10^15", "T4, min", "A100, min"],
+    rows,
+    f"Computed, not measured: operations of an epoch over all clips, and minutes at {USED:.0%} of the operations that the GPU's "
+    "maker promises in half precision, if reading keeps up.",
+)
 
 # %% [markdown]
 # Now choose: the first whose folder is there, or the one that `ROLLINGQ_DATASET` names. **Spoken and handwritten digits at the same sizes**
@@ -341,7 +374,7 @@ print("continued: every weight is the same, bit for bit")
 # %% [markdown]
 # ## The test
 #
-# The noise test of {doc}`09_noise`, as `evaluate` does it (Table 15.2); its record lies beside the checkpoint.
+# The noise test of {doc}`09_noise`, as `evaluate` does it (Table 15.3); its record lies beside the checkpoint.
 
 # %%
 from rollingq_core.commands.evaluate import evaluate
@@ -436,8 +469,8 @@ for seed in SEEDS:
 # %% [markdown]
 # ## Beside the paper
 #
-# The paper's numbers are quoted, in italics. Table 15.3 has all methods of its Table 1 on CREMA-D; the two rows with a size
-# are those that this chapter trains. Table 15.4 fills itself: it reads all records that `evaluate` wrote for the chosen dataset and this profile in
+# The paper's numbers are quoted, in italics. Table 15.4 has all methods of its Table 1 on CREMA-D; the two rows with a size
+# are those that this chapter trains. Table 15.5 fills itself: it reads all records that `evaluate` wrote for the chosen dataset and this profile in
 # folders under `RUNS` (set `ROLLINGQ_RUNS` to keep them), for the paper's Tables 1, 2 and 3: accuracy, the correlation of attention with noise, and
 # accuracy where the favoured modality is noise. Where this edition quotes no number of the paper, there is a dash.
 
@@ -530,7 +563,7 @@ for name in ("audio", "visual"):
 # The balance is the other way round than in the rest of the book. From 257 frequencies and a few hundred examples,
 # these encoders learn next to nothing of the sound at some seeds, and little at the others; the pictures carry the
 # answer. So *vision* is the favoured modality here, AIR is negative, and RollingQ turns the query toward the sound.
-# Figures 15.3 and 15.4 have the accuracy under noise, Tables 15.5 and 15.6 the differences, Figure 15.5 the training.
+# Figures 15.3 and 15.4 have the accuracy under noise, Tables 15.6 and 15.7 the differences, Figure 15.5 the training.
 
 # %%
 METHODS = ["mt", "mt+rollingq", "mt+random_matched", "uniform"]
@@ -626,7 +659,7 @@ for method in METHODS[:3]:
 # What this says, and it is not what one would like to hear:
 #
 # - **No gain.** RollingQ is nowhere clearly better than vanilla, and with little noise it is clearly worse than a
-#   random turn by the same angle, by about a point (Tables 15.5 and 15.6). One reading: the anchor draws the query
+#   random turn by the same angle, by about a point (Tables 15.6 and 15.7). One reading: the anchor draws the query
 #   toward a modality that has hardly anything to say. AIR sees which modality the query leans on; it can't see whether
 #   the lean is deserved.
 # - **The paper's phenomenon, mirrored.** When the sound becomes noise, attention goes *to* the sound, in every kind of
@@ -655,7 +688,7 @@ for method in METHODS[:3]:
 # - **Time and memory of your GPU**, in each precision, eager and compiled, against the published procedure:
 #   `python -m benchmarks.full_step --device cuda`.
 #
-# The last two leave records, and Table 15.7 shows those that are there.
+# The last two leave records, and Table 15.8 shows those that are there.
 
 # %% tags=["hide-input"]
 from rollingq_core.records import results_folder

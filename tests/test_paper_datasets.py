@@ -1,7 +1,9 @@
 """The paper's datasets from files in their exact layouts to answers, by commands alone."""
 
 import json
+from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +52,17 @@ def test_from_files_to_answers_by_commands(name, data_root, tmp_path, monkeypatc
     rates = [x for key, value in record["runs"][0].items() if " " in key for x in value]
     assert len(rates) >= 5 * 5 * 3
     assert all(0 <= rate <= 1 for rate in rates)
+
+
+@pytest.mark.parametrize("name", ["cremad", "kinetics_sounds", "ucf101", "hmdb51"])
+def test_a_blank_clip_takes_what_a_clip_takes(name, data_root, monkeypatch):
+    monkeypatch.setenv("ROLLINGQ_DATA", str(data_root))
+    module = import_module(f"rollingq_core.data.{name}")
+    cache, blank = module.prepare(), getattr(module, name.upper()).blank()
+    assert {path.stem for path in cache.glob("*.npy")} == {*blank, "labels"}
+    for modality, stored in blank.items():
+        row = np.load(cache / f"{modality}.npy", mmap_mode="r")[0]
+        assert (row.shape, row.dtype) == (stored.shape, stored.dtype)
 
 
 @pytest.fixture(scope="module")

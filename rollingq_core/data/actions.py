@@ -22,6 +22,7 @@ from rollingq_core.data.transforms import Flow, Pictures
 
 VIDEOS, FLOWS, LISTS = "video", "flow", "splits"
 FRAMES, FRAME_SIZE = 3, (240, 320)
+SHAPES = {"visual": (FRAMES, *FRAME_SIZE, 3), "flow": (FRAMES, *FRAME_SIZE, 2)}
 # Many clips last for a second or two only, so that there is more to choose from.
 PER_SECOND = 8
 MULTIOOD = "https://github.com/donghao51/MultiOOD"
@@ -41,14 +42,12 @@ class Actions(Clips):
         The classes that are known where the others are to lie outside.
     code : str
         What MultiOOD's lists are called after.
-    published_count : int
-        How many clips it has.
     """
 
     modalities = ("visual", "flow")
+    picture_shapes = SHAPES
     near: tuple[str, ...]
     code: str
-    published_count: int
 
     @abstractmethod
     def parse(self, name: str) -> tuple[int, str]:

@@ -39,8 +39,13 @@ class ClipFiles(ABC):
         What its folder has to hold, and where that comes from.
     classes : tuple of str
         In label order.
+    published_count : int
+        How many clips were published.
     modalities : tuple of str
         What a stored clip has.
+    picture_shapes : dict of str to tuple of int
+        The shape of what is stored of a clip as bytes, by modality: T pictures ``[T, H, W, C]``, or
+        one without T.
     splits : tuple of str
         Ways to split it.
     spectrograms : dict of str to Spectrogram
@@ -56,7 +61,9 @@ class ClipFiles(ABC):
     home: str
     needs: str
     classes: tuple[str, ...]
+    published_count: int
     modalities: tuple[str, ...] = ("audio", "visual")
+    picture_shapes: Mapping[str, tuple[int, ...]]
     splits: tuple[str, ...] = ("published", "group")
     spectrograms: Mapping[str, Spectrogram] = {}
     known_bad: Mapping[str, str] = {}

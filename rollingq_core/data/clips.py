@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 from tqdm.auto import tqdm
 
 from rollingq_core._checks import require_choice, require_integer
@@ -181,6 +182,22 @@ class Clips(ClipFiles):
                 return None
             raise
         return self.stored(clip, spectrogram)
+
+    def blank(self, audio: str | None = None) -> Sample:
+        """Return what is stored of a clip that is black and silent, for its shapes.
+
+        Parameters
+        ----------
+        audio : str, optional
+            As in :meth:`prepare`.
+        """
+        audio = self._audio(audio)
+        clip = {name: np.zeros(shape, np.uint8) for name, shape in self.picture_shapes.items()}
+        if audio is None:
+            return clip
+        spectrogram = self.spectrograms[audio]
+        silence = np.zeros(spectrogram.sample_rate, np.float32)
+        return self.stored(clip | {"wave": silence}, spectrogram)
 
     def _fault(self, name: str, folder: Path, pictures: str) -> tuple[bool, str] | None:
         try:

@@ -14,6 +14,8 @@ from rollingq_core.data.clip_files import Clip
 from rollingq_core.data.clips import Clips
 from rollingq_core.data.listing import data_files
 
+SHAPES = {"visual": (*cremad_files.FRAME_SIZE, 3)}
+
 
 class CremaD(Clips):
     """Acted emotions.
@@ -30,7 +32,8 @@ class CremaD(Clips):
         "videos. The split that most papers use, train.csv and test.csv of "
         "https://github.com/GeWu-Lab/OGM-GE_CVPR2022, is downloaded where it is not there."
     )
-    classes, splits = cremad_files.EMOTIONS, cremad_files.SPLITS
+    classes, splits, published_count = cremad_files.EMOTIONS, cremad_files.SPLITS, 6698 + 744
+    picture_shapes = SHAPES
     spectrograms, known_bad = CREMAD_SETTINGS, cremad_files.KNOWN_BAD
 
     def listed(self, folder: Path) -> dict[str, Clip]:

@@ -1,9 +1,12 @@
 """How long a run will take, and how much memory: measured on a few steps before it starts."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from rollingq_core._checks import require_integer
 from rollingq_core._extras import needs
@@ -11,6 +14,7 @@ from rollingq_core.runs.description import RunDescription
 
 with needs("train", "data"):
     from rollingq_core.data.dataset import DataSplits
+    from rollingq_core.models.multimodal import MultimodalModel
     from rollingq_core.training.loop import total_loss
     from rollingq_core.training.machine import Machine
     from rollingq_core.training.optimisation import sgd
@@ -110,3 +114,25 @@ def estimate(
         workers=machine.workers,
         peak_gib=peak,
     )
+
+
+def training_operations(model: MultimodalModel, inputs: Mapping[str, Tensor]) -> int:
+    """Return how many floating-point operations a training step on these inputs takes.
+
+    Those of matrix products and convolutions are counted, forward and backward; a multiplication
+    and its addition are two.
+
+    Parameters
+    ----------
+    model
+        On the device of the inputs; on ``"meta"``, nothing is computed.
+    inputs
+        By modality, a batch ``[B, ...]``.
+    """
+    first = next(iter(inputs.values()))
+    labels = torch.zeros(len(first), dtype=torch.int64, device=first.device)
+    model.train()
+    with FlopCounterMode(display=False) as counter:
+        total_loss(model(dict(inputs), detach_probes=True), labels).backward()
+    model.zero_grad()
+    return counter.get_total_flops()
