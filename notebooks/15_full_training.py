@@ -191,7 +191,7 @@ from rollingq_core.data.sources import PREPARED
 # %% tags=["nbval-check-output"]
 loaders = {name: import_module(f"rollingq_core.data.{name}") for name in PREPARED}
 for name, loader in loaders.items():
-    print(fill(f"{name}: {loader.NEEDS}", 100), end="\n\n")
+    print(fill(f"{name}: {loader.NEEDS}", 78), end="\n\n")
 
 # %% [markdown]
 # Put the folders under the data root (`ROLLINGQ_DATA`), called `CREMA-D`, `Kinetics-Sounds`, `CMU-MOSEI`, `UCF-101` and `HMDB51`; on Colab the data
@@ -237,12 +237,12 @@ for name in ("cremad", "kinetics_sounds", "ucf101", "hmdb51"):
         [
             clips.title,
             f"{size * clips.published_count / 1e9:.1f} GB",
-            f"{needed / 1e15:.2g}",
-            *(f"{value:.1g}" for value in minutes),
+            f"{needed / 1e15:.1f} × 10¹⁵",
+            *(f"{value:.1f}" for value in minutes),
         ]
     )
 Table(
-    ["dataset", "cache", "an epoch, 10^15", "T4, min", "A100, min"],
+    ["dataset", "cache", "operations", "T4, min", "A100, min"],
     rows,
     f"Computed, not measured: operations of an epoch over all clips, and minutes at {USED:.0%} of the operations that the GPU's "
     "maker promises in half precision, if reading keeps up.",

@@ -178,7 +178,7 @@ def test_values_beyond_single_precision_are_named():
         from_arrays({"audio": np.full((10, 3), 1e300)}, np.arange(10) % 2)
 
 
-@pytest.mark.parametrize("name", ["a.b", "type", "keys", "train", "", 0])
+@pytest.mark.parametrize("name", ["a.b", "type", "keys", "train", "both", "all", "", 0])
 def test_a_name_that_a_model_can_not_have_is_refused(name):
     with pytest.raises(ValueError, match="inputs: got a modality called"):
         from_arrays({name: np.zeros((10, 3))}, np.arange(10) % 2)

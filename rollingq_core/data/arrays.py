@@ -15,6 +15,9 @@ from rollingq_core.data.dataset import Array, DataSplits, PairedDataset, hash_sp
 
 SPLITS = ("train", "validation", "test")
 
+# In tables and records these stand for all modalities together.
+EVERYONE = ("both", "all")
+
 
 def from_arrays(
     inputs: Mapping[str, Array],
@@ -137,10 +140,11 @@ def from_npz(path: str | Path, *, seed: int = 0) -> DataSplits:
 
 
 def _tokens(name: str, values: Array) -> Tensor:
-    if not isinstance(name, str) or not name.isidentifier() or hasattr(nn.ModuleDict, name):
+    usable = isinstance(name, str) and name.isidentifier() and not hasattr(nn.ModuleDict, name)
+    if not usable or name in EVERYONE:
         raise ValueError(
             f"inputs: got a modality called {name!r}, expected names such as 'audio': letters, "
-            "digits and _, and none that torch has a use for"
+            f"digits and _, none that torch has a use for, and none of {[*EVERYONE]}"
         )
     try:
         tensor = torch.as_tensor(_native(values))
