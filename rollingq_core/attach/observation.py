@@ -1,6 +1,7 @@
 """What RollingQ observes of an attention layer: its query and each modality's average key."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -66,4 +67,9 @@ def ranges(spans: Spans) -> list[tuple[int, int]]:
     for start, stop in intervals:
         require_integer("spans: start", start, at_least=0)
         require_integer("spans: stop", stop, at_least=start + 1)
+    for one, other in pairwise(sorted(intervals)):
+        if other[0] < one[1]:
+            raise ValueError(
+                f"spans: got {tuple(one)} and {tuple(other)}, expected ranges that share no place"
+            )
     return [(int(start), int(stop)) for start, stop in intervals]

@@ -74,7 +74,7 @@ class Pictures:
         for piece, is_mirrored, picture in zip(pieces, mirrored.tolist(), pictures, strict=True):
             scaled = interpolate(piece, (SIDE, SIDE), mode="bilinear", antialias=True)
             column = (scaled.flip(-1) if is_mirrored else scaled).transpose(0, 1).flatten(1, 2)
-            picture.copy_(column).sub_(self.mean).div_(self.deviation)
+            torch.sub(column, self.mean, out=picture).div_(self.deviation)
         return self.after_mirror(pictures, mirrored)
 
     def after_mirror(self, pictures: Tensor, mirrored: Tensor) -> Tensor:

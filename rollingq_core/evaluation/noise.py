@@ -102,7 +102,9 @@ class NoisyDataset(Dataset):
         return self.dataset.encoded(key, name, lambda: self._disturbed(raw, stream, indices))
 
     def _disturbed(self, clean: Tensor, stream: int, indices: Sequence[int]) -> Tensor:
-        noise, chance = _draw(self.seed, stream, indices, clean.shape[1:])
+        # Of a sample that is lost or shifted as a whole, one number is enough.
+        shape = (1,) if self.mechanism in ("zeros", "offset") else clean.shape[1:]
+        noise, chance = _draw(self.seed, stream, indices, shape)
         if self.mechanism == "add":
             return clean + self.level * noise
         if self.mechanism == "mix":
@@ -112,7 +114,7 @@ class NoisyDataset(Dataset):
         if self.mechanism == "replace":
             return torch.where(gone, noise, clean)
         if self.mechanism == "offset":
-            clean = clean + self.level * noise.flatten(1)[:, 0].view(every)
+            clean = clean + self.level * noise.view(every)
         return clean.masked_fill(gone, 0)
 
 
