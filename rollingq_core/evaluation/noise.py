@@ -114,7 +114,7 @@ class NoisyDataset(Dataset):
         if self.mechanism == "replace":
             return torch.where(gone, noise, clean)
         if self.mechanism == "offset":
-            clean = clean + self.level * noise.view(every)
+            clean = clean + self.level * noise.flatten(1)[:, 0].view(every)
         return clean.masked_fill(gone, 0)
 
 
