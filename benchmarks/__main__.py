@@ -24,6 +24,7 @@ from rollingq_core.settings import SETTINGS
 
 # Videos where PyAV can write some; else the pictures that another tool has taken from them.
 PICTURES = "flv" if video.available_decoder() == "pyav" else "jpg"
+READ_BY = {"flv": "pyav", "jpg": "jpg"}
 DIM, CLASSES, BATCH, AUDIO, VISUAL = 768, 6, 16, 177, 197
 
 
@@ -74,15 +75,15 @@ def input_pipelines(folder: Path, kind: str) -> list:
     """Read an epoch of clips of 2.5 s, decoding them anew, and from the cache."""
     names = clip_names(48)
     root = make_folder(folder / "CREMA-D", names, seconds=2.5, flvs=kind == "flv")
-    pictures = "pyav" if kind == "flv" else "jpg"
-    cremad.prepare(root, pictures=pictures)
+    cremad.prepare(root, pictures=READ_BY[kind])
     clips = cremad.load(root=root).train
     batches = [range(start, start + 12) for start in range(0, len(clips) - 11, 12)]
 
     def decoded():
         for batch in batches:
             samples = [
-                cremad.CREMAD.sample(names[index], root, pictures, CREMAD_CODE) for index in batch
+                cremad.CREMAD.sample(names[index], root, READ_BY[kind], CREMAD_CODE)
+                for index in batch
             ]
             for name, transform in clips.transforms.items():
                 transform(torch.from_numpy(np.stack([sample[name] for sample in samples])))
@@ -101,7 +102,7 @@ def preparations(folder: Path) -> list:
     def preparing(jobs):
         def run():
             shutil.rmtree(root / "cache", ignore_errors=True)
-            cremad.prepare(root, jobs=jobs, pictures="pyav" if PICTURES == "flv" else "jpg")
+            cremad.prepare(root, jobs=jobs, pictures=READ_BY[PICTURES])
 
         return run
 

@@ -202,7 +202,7 @@ for name, loader in loaders.items():
 #
 # How large will a cache be, and how long an epoch? Table 15.2 computes both from a clip that is black and silent:
 # the bytes that are stored of it, once, and the operations of a training step on it, times the clips that were published. CMU-MOSEI
-# is a file of features already, and its model is small.
+# is left out: it is a file of features already.
 
 # %%
 from rollingq_core.runs.estimate import training_operations

@@ -16,7 +16,7 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager:
         torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     ):
         return torch.autocast(kind, enabled=False)
-    return nullcontext()  # which takes a tenth of the time
+    return nullcontext()  # each step asks, and this takes less than half of the time
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -125,13 +125,12 @@ def training_operations(model: MultimodalModel, inputs: Mapping[str, Tensor]) ->
     Parameters
     ----------
     model
-        On the device of the inputs; on ``"meta"``, nothing is computed.
+        On the device of the inputs; on ``"meta"``, nothing is computed. Its gradients are cleared.
     inputs
         By modality, a batch ``[B, ...]``.
     """
     first = next(iter(inputs.values()))
     labels = torch.zeros(len(first), dtype=torch.int64, device=first.device)
-    model.train()
     with FlopCounterMode(display=False) as counter:
         total_loss(model(dict(inputs), detach_probes=True), labels).backward()
     model.zero_grad()

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from rollingq_core._files import written_whole
 
+# Few: many processes find work even for some hundred items, and little is lost in a crash.
 PART_SIZE = 8
 # Which items of a part have a sample; stored beside the modalities.
 KEPT = "kept"
